@@ -1,0 +1,65 @@
+"""What an engine must do. Nothing here knows about money, keys or a client's wire format.
+
+An engine generates one choice per call; `serving` runs several calls for `n > 1`. It stops only at its model's end of
+turn or at `max_output_tokens`; stop strings are cut by `serving`, the same for every engine.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from leadline.chat.events import ChatEvent
+from leadline.chat.request import ChatRequest
+
+Capability = Literal["chat", "completions", "tools", "json", "logprobs", "vision", "embeddings", "reasoning"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What an engine knows of one model that it runs.
+
+    `fingerprint` is every fact that changes answers (digest of the weights, engine version, settings), in words.
+    `context_tokens` None: the engine does not say.
+    """
+
+    context_tokens: int | None
+    capabilities: frozenset[Capability] = field(default_factory=frozenset)
+    fingerprint: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """`detail` is a sentence for people: why not ready, or what runs."""
+
+    ready: bool
+    detail: str
+
+
+class Engine(Protocol):
+    name: str
+
+    @property
+    def status(self) -> EngineStatus: ...
+
+    async def start(self) -> None:
+        """Begin to load; returns at once. `status` tells how far it is."""
+
+    async def close(self) -> None:
+        """Stop everything that `start` began."""
+
+    def facts(self, model: str) -> ModelFacts:
+        """What is known of `model` (the engine's own name for it) now."""
+
+    def most_prompt_tokens(self, request: ChatRequest) -> int:
+        """An upper bound of the prompt's tokens, without asking anyone. Never too low."""
+
+    async def count_prompt_tokens(self, request: ChatRequest) -> int | None:
+        """The prompt's exact tokens, template included. None where the engine cannot tell."""
+
+    def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        """Run the request, whose `model` is the engine's own name and whose `max_output_tokens` is set.
+
+        Yields batches that follow the grammar of `chat.events` for choice 0. Closing the generator aborts the work.
+        Raises InvalidRequest, Unavailable, DeadlineExceeded or EngineFailed.
+        """
+        ...

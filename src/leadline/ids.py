@@ -1,0 +1,18 @@
+"""Identifiers. Request ids are UUIDs of version 7 (RFC 9562, section 5.7): they sort by time, so an index only appends."""
+
+import secrets
+import time
+import uuid
+
+
+def new_uuid() -> uuid.UUID:
+    """A new UUIDv7 from the wall clock in milliseconds and 74 random bits."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = secrets.randbits(74)
+    value = (milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1
+    return uuid.UUID(int=value)
+
+
+def new_id(prefix: str) -> str:
+    """A prefixed id for a stored thing, such as `org_0192…`."""
+    return f"{prefix}_{new_uuid().hex}"
