@@ -20,7 +20,7 @@ class LeadlineError(Exception):
 class Refused(LeadlineError):
     """A request that we will not run, for a reason that its sender can act on."""
 
-    should_retry = False
+    should_retry: bool | None = False
 
 
 class InvalidRequest(Refused):
@@ -75,13 +75,12 @@ class CreditsHeld(Refused):
 
 
 class RateLimited(Refused):
-    """Too many requests or tokens. `retry_after_seconds` says when to try again."""
+    """Too many requests or tokens. `retry_after_seconds` says when to try again; None: never, as it stands."""
 
-    should_retry = None
-
-    def __init__(self, message: str, retry_after_seconds: int) -> None:
+    def __init__(self, message: str, retry_after_seconds: int | None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.should_retry = False if retry_after_seconds is None else None
 
 
 class Unavailable(LeadlineError):

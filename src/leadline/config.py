@@ -1,0 +1,208 @@
+"""The configuration: `leadline.toml`, overridden by `LEADLINE_SECTION__KEY`. Read once; nothing else reads it."""
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from leadline.errors import LeadlineError
+
+Capability = Literal["chat", "completions", "tools", "json", "logprobs", "vision", "embeddings", "reasoning"]
+
+# Variables that are not settings: where the instance is, its secret, and what the tests use.
+_NOT_SETTINGS = ("LEADLINE_DATA", "LEADLINE_SECRET", "LEADLINE_CI")
+_NOT_SETTINGS_PREFIX = "LEADLINE_TEST_"
+
+
+class ConfigurationError(LeadlineError):
+    """The configuration cannot be used."""
+
+
+class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    public_url: str | None = None
+
+
+class DatabaseSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    url: str = "sqlite"
+
+
+class Credits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    starter_usd: Decimal = Decimal("5.00")
+
+
+class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """0 means no limit."""
+
+    requests_per_second: int = 0
+    requests_per_minute: int = 480
+    tokens_per_minute: int = 2_000_000
+    concurrent_requests: int = 0
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    default: Limit = Limit()
+
+
+class Images(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    allow_private_hosts: tuple[str, ...] = ()
+
+
+class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`url` and the keys belong to remote kinds; `weights` (a pulled model's name, or a GGUF file) and what follows to
+    `llamacpp`. 0 leaves the choice to the engine."""
+
+    name: str
+    kind: Literal["llamacpp", "openai", "vllm"]
+    url: str | None = None
+    api_key: str | None = None
+    api_key_env: str | None = None
+    weights: str | None = None
+    context_tokens: int = 0
+    parallel_requests: int = 0
+    threads: int = 0
+
+
+class PriceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """USD per million tokens. What is missing costs as `input`, reasoning as `output`."""
+
+    input: Decimal = Decimal(0)
+    output: Decimal = Decimal(0)
+    cached_input: Decimal | None = None
+    image: Decimal | None = None
+    reasoning: Decimal | None = None
+
+
+class ModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    engine: str
+    upstream_model: str | None = None
+    aliases: tuple[str, ...] = ()
+    context_tokens: int | None = None
+    default_max_output_tokens: int = 512
+    capabilities: tuple[Capability, ...] | None = None
+    prices: PriceSection = PriceSection()
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    server: Server = Server()
+    database: DatabaseSection = DatabaseSection()
+    credits: Credits = Credits()
+    limits: Limits = Limits()
+    images: Images = Images()
+    engines: tuple[EngineSection, ...] = ()
+    models: tuple[ModelSection, ...] = ()
+
+
+def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """The file at `path` (none: all defaults) with the environment's overrides, or ConfigurationError."""
+    text = path.read_text("utf-8") if path.exists() else ""
+    try:
+        document = tomllib.loads(text, parse_float=Decimal)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path.name} is not valid TOML: {error}") from None
+    config = _convert(document, lambda table, key: _place(path.name, text, table, key))
+    overridden = _override(document, environment)
+    if overridden:
+        config = _convert(document, lambda table, key: f"the environment variable {_variable(table, key)}")
+    _check(config)
+    return config
+
+
+def _convert(document: dict[str, Any], place: Callable[[str, str], str]) -> Config:
+    try:
+        return msgspec.convert(document, Config, strict=True)
+    except msgspec.ValidationError as error:
+        sentence, _, where = str(error).partition(" - at `$")
+        table = where.rstrip("`").lstrip(".")
+        if unknown := re.search(r"unknown field `(.+)`", sentence):
+            key = unknown.group(1)
+            raise ConfigurationError(f"{place(table, key)}: there is no setting {_dotted(table, key)!r}.") from None
+        table, _, key = table.rpartition(".")
+        if missing := re.search(r"missing required field `(.+)`", sentence):
+            table, key = (f"{table}.{key}" if table else key), missing.group(1)
+            raise ConfigurationError(f"{place(table, '')}: {_dotted(table, key)!r} is missing.") from None
+        expected = sentence[0].lower() + sentence[1:].replace("`", "")
+        raise ConfigurationError(f"{place(table, key)}: {_dotted(table, key)!r} is wrong: {expected}.") from None
+
+
+def _dotted(table: str, key: str) -> str:
+    return f"{table}.{key}" if table else key
+
+
+def _variable(table: str, key: str) -> str:
+    return "LEADLINE_" + _dotted(table, key).upper().replace(".", "__")
+
+
+def _place(file: str, text: str, table: str, key: str) -> str:
+    """`file:line` of a key, found by reading the headers and keys line by line."""
+    path, index = re.sub(r"\[\d+\]", "", table), re.search(r"\[(\d+)\]", table)
+    current, seen, fallback = "", -1, 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line):
+            current = header.group(1)
+            seen += line.lstrip().startswith("[[") and current == path.split(".")[0]
+            if not key and current == path and (index is None or seen == int(index.group(1))):
+                return f"{file}:{number}"
+            if current == _dotted(path, key):
+                return f"{file}:{number}"
+        in_table = path.startswith(current) and (index is None or seen == int(index.group(1)))
+        if in_table and key and re.search(rf"(^|[{{,.\s])\"?{re.escape(key)}\"?\s*=", line):
+            if current == path:
+                return f"{file}:{number}"
+            fallback = fallback or number
+    return f"{file}:{fallback}" if fallback else file
+
+
+def _override(document: dict[str, Any], environment: Mapping[str, str]) -> bool:
+    overridden = False
+    for variable, value in sorted(environment.items()):
+        if not variable.startswith("LEADLINE_") or variable in _NOT_SETTINGS:
+            continue
+        if variable.startswith(_NOT_SETTINGS_PREFIX):
+            continue
+        *tables, key = variable.removeprefix("LEADLINE_").lower().split("__")
+        section = document
+        for table in tables:
+            section = section.setdefault(table, {})
+            if not isinstance(section, dict):
+                raise ConfigurationError(f"the environment variable {variable} names a list; set it in the file.")
+        section[key] = _value_of(value)
+        overridden = True
+    return overridden
+
+
+def _value_of(text: str) -> Any:
+    """A TOML value where it is one (`5`, `true`, `["a"]`), else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}", parse_float=Decimal)["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _check(config: Config) -> None:
+    """What the types cannot say."""
+    engines = [engine.name for engine in config.engines]
+    models = [model.name for model in config.models]
+    for kind, names in (("engine", engines), ("model", models)):
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigurationError(f"two [[{kind}s]] are named {name!r}.")
+    for engine in config.engines:
+        if engine.kind == "llamacpp" and engine.url is not None:
+            raise ConfigurationError(f"engine {engine.name!r} is embedded (llamacpp) and takes no url.")
+        if engine.kind != "llamacpp" and not re.match(r"https?://[^/]+", engine.url or ""):
+            raise ConfigurationError(f"engine {engine.name!r} needs a url such as http://127.0.0.1:8000/v1.")
+        if engine.kind != "llamacpp" and engine.weights is not None:
+            raise ConfigurationError(f"engine {engine.name!r} is remote and takes no weights.")
+    for model in config.models:
+        if config.engines and model.engine not in engines:
+            raise ConfigurationError(f"model {model.name!r} names the engine {model.engine!r}, which is not there.")
+        if model.default_max_output_tokens < 1 or (model.context_tokens is not None and model.context_tokens < 1):
+            raise ConfigurationError(f"model {model.name!r}: token counts must be at least 1.")
+    if not config.database.url.startswith("sqlite"):
+        raise ConfigurationError("database.url: this version keeps everything in SQLite; use 'sqlite'.")

@@ -1,0 +1,117 @@
+"""One instance: a data folder with its configuration, secret, books, keys and models."""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from leadline.accounts.keys import ApiKeys
+from leadline.accounts.organisations import Organisations
+from leadline.config import Config, load
+from leadline.errors import LeadlineError
+from leadline.ledger.ledger import Ledger
+from leadline.storage.database import Database
+
+# Unix socket paths are cut at 108 bytes on Linux and 104 on macOS.
+_LONGEST_SOCKET_PATH = 100
+
+
+class InstanceInUse(LeadlineError):
+    """Another Leadline is using this data folder."""
+
+
+class SecretUnusable(LeadlineError):
+    """The instance's secret cannot be used."""
+
+
+@dataclass(slots=True)
+class Instance:
+    """An opened instance. `base_url` is where clients reach it."""
+
+    data: Path
+    config: Config
+    database: Database
+    ledger: Ledger
+    keys: ApiKeys
+    organisations: Organisations
+    base_url: str
+    _lock: IO[str]
+
+    @classmethod
+    async def open(cls, data: Path) -> "Instance":
+        """Open the folder, making what is missing. InstanceInUse while another process has it open."""
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        config = load(data / "leadline.toml")
+        lock = _locked(data)
+        try:
+            pepper = hashlib.blake2b(_secret(data), person=b"leadline-pepper").digest()
+            database = Database(data / "leadline.db")
+            ledger, keys = Ledger(database), ApiKeys(database, pepper)
+            await asyncio.gather(ledger.load(), keys.load())
+        except BaseException:
+            lock.close()
+            raise
+        base_url = (config.server.public_url or "http://localhost:8080").rstrip("/")
+        return cls(data, config, database, ledger, keys, Organisations(database), base_url, lock)
+
+    async def close(self) -> None:
+        await self.database.close()
+        self._lock.close()
+
+
+def control_socket(data: Path) -> Path:
+    """Where a running server listens for commands: in the folder, or in a private one where the path is too long."""
+    inside = data.resolve() / "control.sock"
+    if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH:
+        return inside
+    name = hashlib.blake2b(os.fsencode(inside), digest_size=8).hexdigest()
+    return runtime_folder() / f"{name}.sock"
+
+
+def runtime_folder() -> Path:
+    """A short folder of this user alone, for sockets."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(base) / "leadline" if base else Path("/tmp") / f"leadline-{os.getuid()}"  # noqa: S108 checked below
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
+    state = folder.lstat()
+    if state.st_uid != os.getuid() or state.st_mode & 0o077 or folder.is_symlink():
+        raise LeadlineError(f"{folder} is not a private folder of this user. Remove it, then try again.")
+    return folder
+
+
+def _locked(data: Path) -> IO[str]:
+    """The folder's lock, held until the file is closed: two processes on one ledger would each trust their memory."""
+    lock = (data / "lock").open("w", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise InstanceInUse(
+            f"Another Leadline is using {data}. Stop it first, or give another folder with --data."
+        ) from None
+    return lock
+
+
+def _secret(data: Path) -> bytes:
+    """The instance's secret, from LEADLINE_SECRET or the file `secret`, which only its owner may read."""
+    given = os.environ.get("LEADLINE_SECRET")
+    path = data / "secret"
+    if given is None and not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
+            file.flush()
+            os.fsync(descriptor)
+    text = (given if given is not None else path.read_text("utf-8")).strip()
+    if len(text) < 32:
+        where = "LEADLINE_SECRET" if given is not None else str(path)
+        raise SecretUnusable(
+            f"{where} must hold at least 32 characters. Restore it, or the API keys cannot be checked."
+        )
+    return text.encode()
