@@ -1,4 +1,4 @@
-"""Identifiers. Request ids are UUIDs of version 7 (RFC 9562, section 5.7): they sort by time, so an index only appends."""
+"""Identifiers. Ids are UUIDs of version 7 (RFC 9562, section 5.7): they sort by time, so an index only appends."""
 
 import secrets
 import time

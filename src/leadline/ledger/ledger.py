@@ -84,7 +84,7 @@ class Ledger:
         return Balance(Ticks(self._balances[organisation_id]), Ticks(self._held[organisation_id]))
 
     def reserve(self, hold: Hold) -> None:
-        """Set `hold.ticks` aside, or raise: InsufficientCredits, or CreditsHeld where it is only a matter of waiting."""
+        """Set `hold.ticks` aside, or raise InsufficientCredits; CreditsHeld where waiting is enough."""
         balance, held = self._balances[hold.organisation_id], self._held[hold.organisation_id]
         if hold.ticks > balance:
             raise InsufficientCredits(

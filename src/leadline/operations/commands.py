@@ -11,7 +11,7 @@ from leadline.accounts.keys import ApiKey
 from leadline.errors import InvalidRequest, PermissionDenied
 from leadline.ledger.audit import audit
 from leadline.ledger.ledger import Entry
-from leadline.money import NOTHING, usd
+from leadline.money import NOTHING, Ticks, usd
 from leadline.operations.instance import Instance
 
 Result = dict[str, Any]
@@ -39,7 +39,7 @@ async def init(instance: Instance, email: str, org: str, password: str, credit: 
     instance.ledger.opened(user.organisation_id)
     if ticks > NOTHING:
         await instance.ledger.grant(user.organisation_id, ticks, "starter credit")
-    _, text = await instance.keys.create(user.organisation_id, _name(key or FIRST_KEY_NAME))
+    _, text = await instance.keys.create(user.organisation_id, _name(key))
     return _identity(instance, user.organisation_id, user.id) | {"api_key": text}
 
 
@@ -142,7 +142,7 @@ async def _find(instance: Instance, key: str, email: str | None) -> ApiKey:
     return instance.keys.find(user.organisation_id, key)
 
 
-def _amount(text: str) -> int:
+def _amount(text: str) -> Ticks:
     try:
         return usd(text)
     except ValueError as error:

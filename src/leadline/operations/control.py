@@ -1,6 +1,7 @@
 """The control socket: commands beside a running server go through it, so that they hold from its next request on.
 
-One JSON object per line each way: `{"command", "arguments"}`, answered by `{"result"}` or `{"error": {"message", "exit_code"}}`.
+One JSON object per line each way: `{"command", "arguments"}`, answered by `{"result"}` or
+`{"error": {"message", "exit_code"}}`.
 The socket is readable by its owner alone, so whoever can connect may do everything that the folder's owner can.
 """
 
@@ -14,12 +15,7 @@ from typing import Any
 
 import msgspec
 
-from leadline.errors import (
-    InvalidRequest,
-    LeadlineError,
-    PermissionDenied,
-    Unavailable,
-)
+from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied, Unavailable
 from leadline.operations.commands import Result, run
 from leadline.operations.instance import Instance, control_socket
 

@@ -45,7 +45,7 @@ class Instance:
     @classmethod
     async def open(cls, data: Path) -> "Instance":
         """Open the folder, making what is missing. InstanceInUse while another process has it open."""
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.makedirs(data, mode=0o700, exist_ok=True)
         config = load(data / "leadline.toml")
         lock = _locked(data)
         try:

@@ -1,0 +1,71 @@
+"""Puts the parts together: from an instance to the one ASGI application that answers HTTP."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from leadline.catalog.catalog import Catalog
+from leadline.dialects.api import Api
+from leadline.engines.engine import Engine
+from leadline.limits.limiter import Limiter
+from leadline.operations.instance import Instance
+from leadline.serving.pipeline import Pipeline
+
+Scope = Mapping[str, object]
+
+_START_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Leadline</title>
+<h1>Leadline</h1>
+<p>This server answers the OpenAI and Anthropic APIs. The base URL for OpenAI clients is <code>{url}/v1</code>,
+for Anthropic clients <code>{url}</code>.</p>
+<p>Create a key with <code>leadline keys create --name NAME</code>. <a href="/health/ready">Is a model ready?</a></p>
+</html>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a model can answer, and why not yet."""
+
+    catalog: Catalog
+
+    def ready(self) -> JSONResponse:
+        """200 once a model can answer, else 503 with each model's reason."""
+        models = {
+            model.name: {"ready": model.engine.status.ready, "detail": model.engine.status.detail}
+            for model in self.catalog.models
+        }
+        if any(model["ready"] for model in models.values()):
+            return JSONResponse({"status": "ready", "models": models})
+        detail = "; ".join(f"{name}: {model['detail']}" for name, model in models.items()) or "no model is configured"
+        return JSONResponse(
+            {"status": "unavailable", "detail": detail, "models": models}, 503, headers={"retry-after": "2"}
+        )
+
+
+def create_app(instance: Instance, catalog: Catalog) -> Callable[..., object]:
+    """The ASGI application. API paths go straight to the dialects; the few pages beside them are Starlette's."""
+    limiter = Limiter(instance.config.limits.default)
+    api = Api(Pipeline(instance.keys, catalog, limiter, instance.ledger))
+    health = Health(catalog)
+    pages: dict[str, Callable[[], Response]] = {
+        "/": lambda: HTMLResponse(_START_PAGE.format(url=instance.base_url)),
+        "/health/live": lambda: JSONResponse({"status": "live"}),
+        "/health/ready": health.ready,
+    }
+
+    async def app(scope, receive, send):  # type: ignore[no-untyped-def]
+        page = pages.get(scope["path"]) if scope["type"] == "http" else None
+        if page is None or Request(scope).method not in ("GET", "HEAD"):
+            await api(scope, receive, send)
+        else:
+            await page()(scope, receive, send)
+
+    return app
+
+
