@@ -6,12 +6,14 @@ import tomllib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from leadline.errors import LeadlineError
+from leadline.money import usd
 
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Capability = Literal["chat", "completions", "tools", "json", "logprobs", "vision", "embeddings", "reasoning"]
 
 # Variables that are not settings: where the instance is, its secret, and what the tests use.
@@ -38,10 +40,10 @@ class Credits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """0 means no limit."""
 
-    requests_per_second: int = 0
-    requests_per_minute: int = 480
-    tokens_per_minute: int = 2_000_000
-    concurrent_requests: int = 0
+    requests_per_second: NotNegative = 0
+    requests_per_minute: NotNegative = 480
+    tokens_per_minute: NotNegative = 2_000_000
+    concurrent_requests: NotNegative = 0
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,9 +64,9 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_key: str | None = None
     api_key_env: str | None = None
     weights: str | None = None
-    context_tokens: int = 0
-    parallel_requests: int = 0
-    threads: int = 0
+    context_tokens: NotNegative = 0
+    parallel_requests: NotNegative = 0
+    threads: NotNegative = 0
 
 
 class PriceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,15 +102,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     """The file at `path` (none: all defaults) with the environment's overrides, or ConfigurationError."""
-    text = path.read_text("utf-8") if path.exists() else ""
     try:
+        text = path.read_text("utf-8") if path.exists() else ""
         document = tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path.name} is not valid TOML: {error}") from None
     config = _convert(document, lambda table, key: _place(path.name, text, table, key))
     overridden = _override(document, environment)
     if overridden:
-        config = _convert(document, lambda table, key: f"the environment variable {_variable(table, key)}")
+        config = _convert(document, lambda table, key: f"the environment variable {_variable(table, key, environment)}")
     _check(config)
     return config
 
@@ -119,7 +121,7 @@ def _convert(document: dict[str, Any], place: Callable[[str, str], str]) -> Conf
     except msgspec.ValidationError as error:
         sentence, _, where = str(error).partition(" - at `$")
         table = where.rstrip("`").lstrip(".")
-        if unknown := re.search(r"unknown field `(.+)`", sentence):
+        if unknown := re.search(r"unknown field `(.*)`", sentence):
             key = unknown.group(1)
             raise ConfigurationError(f"{place(table, key)}: there is no setting {_dotted(table, key)!r}.") from None
         table, _, key = table.rpartition(".")
@@ -134,15 +136,35 @@ def _dotted(table: str, key: str) -> str:
     return f"{table}.{key}" if table else key
 
 
-def _variable(table: str, key: str) -> str:
-    return "LEADLINE_" + _dotted(table, key).upper().replace(".", "__")
+def _variable(table: str, key: str, environment: Mapping[str, str]) -> str:
+    """The variable that set this key, or a part of it, or all of its section."""
+    wanted = _dotted(_without_indexes(table), _without_indexes(key)).split(".")
+    for variable, path in _settings(environment):
+        if all(mine == theirs for mine, theirs in zip(path, wanted, strict=False)):
+            return variable
+    return "LEADLINE_" + "__".join(wanted).upper()
+
+
+def _settings(environment: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """The variables that are settings, each with the path of its key."""
+    return [
+        (name, name.removeprefix("LEADLINE_").lower().split("__"))
+        for name in sorted(environment)
+        if name.startswith("LEADLINE_") and name not in _NOT_SETTINGS and not name.startswith(_NOT_SETTINGS_PREFIX)
+    ]
+
+
+def _without_indexes(path: str) -> str:
+    return re.sub(r"\[\d+\]", "", path)
 
 
 def _place(file: str, text: str, table: str, key: str) -> str:
     """`file:line` of a key, found by reading the headers and keys line by line."""
-    path, index = re.sub(r"\[\d+\]", "", table), re.search(r"\[(\d+)\]", table)
+    path, key, index = _without_indexes(table), _without_indexes(key), re.search(r"\[(\d+)\]", table)
     current, seen, fallback = "", -1, 0
     for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("#"):
+            continue
         if header := re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line):
             current = header.group(1)
             seen += line.lstrip().startswith("[[") and current == path.split(".")[0]
@@ -159,21 +181,17 @@ def _place(file: str, text: str, table: str, key: str) -> str:
 
 
 def _override(document: dict[str, Any], environment: Mapping[str, str]) -> bool:
-    overridden = False
-    for variable, value in sorted(environment.items()):
-        if not variable.startswith("LEADLINE_") or variable in _NOT_SETTINGS:
-            continue
-        if variable.startswith(_NOT_SETTINGS_PREFIX):
-            continue
-        *tables, key = variable.removeprefix("LEADLINE_").lower().split("__")
+    settings = _settings(environment)
+    for variable, (*tables, key) in settings:
         section = document
         for table in tables:
             section = section.setdefault(table, {})
             if not isinstance(section, dict):
-                raise ConfigurationError(f"the environment variable {variable} names a list; set it in the file.")
-        section[key] = _value_of(value)
-        overridden = True
-    return overridden
+                raise ConfigurationError(
+                    f"the environment variable {variable} reaches into {table!r}, which is not a section."
+                )
+        section[key] = _value_of(environment[variable])
+    return bool(settings)
 
 
 def _value_of(text: str) -> Any:
@@ -186,6 +204,7 @@ def _value_of(text: str) -> Any:
 
 def _check(config: Config) -> None:
     """What the types cannot say."""
+    _check_credits(config.credits)
     engines = [engine.name for engine in config.engines]
     models = [model.name for model in config.models]
     for kind, names in (("engine", engines), ("model", models)):
@@ -206,3 +225,12 @@ def _check(config: Config) -> None:
             raise ConfigurationError(f"model {model.name!r}: token counts must be at least 1.")
     if not config.database.url.startswith("sqlite"):
         raise ConfigurationError("database.url: this version keeps everything in SQLite; use 'sqlite'.")
+
+
+def _check_credits(credits: Credits) -> None:
+    try:
+        starter = usd(credits.starter_usd)
+    except ValueError:
+        raise ConfigurationError(f"credits.starter_usd is {credits.starter_usd}, no amount of US dollars.") from None
+    if starter < 0:
+        raise ConfigurationError(f"credits.starter_usd is {credits.starter_usd}, below zero.")

@@ -1,6 +1,6 @@
 """Money is an integer number of ticks. One US dollar is 10^10 ticks, as in xAI's `cost_in_usd_ticks`."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import NewType
 
 Ticks = NewType("Ticks", int)
@@ -11,13 +11,15 @@ TICKS_PER_USD = 10_000_000_000
 TICKS_PER_TOKEN_AT_ONE_USD_PER_MILLION = 10_000
 # Amounts live in signed 64-bit columns; stay far inside so that sums do too.
 MOST_TICKS = 2**60
+# Raises where a product does not fit, so that no amount is rounded unseen.
+_EXACT = Context(traps=[Inexact, InvalidOperation])
 
 
 def usd(amount: str | Decimal) -> Ticks:
     """An exact amount of dollars, such as "5.00", in ticks. ValueError where it is no amount or finer than a tick."""
     try:
-        ticks = Decimal(amount) * TICKS_PER_USD
-    except InvalidOperation:
+        ticks = _EXACT.multiply(Decimal(amount), TICKS_PER_USD)
+    except (Inexact, InvalidOperation):
         raise ValueError(f"{amount!r} is not an amount of US dollars") from None
     if not ticks.is_finite() or ticks != ticks.to_integral_value():
         raise ValueError(f"{amount!r} is not an amount of US dollars")
@@ -28,7 +30,10 @@ def usd(amount: str | Decimal) -> Ticks:
 
 def ticks_per_token(usd_per_million: Decimal) -> Ticks:
     """A price in USD per million tokens as ticks per token. ValueError beyond four decimals or below zero."""
-    ticks = usd_per_million * TICKS_PER_TOKEN_AT_ONE_USD_PER_MILLION
+    try:
+        ticks = _EXACT.multiply(usd_per_million, TICKS_PER_TOKEN_AT_ONE_USD_PER_MILLION)
+    except (Inexact, InvalidOperation):
+        raise ValueError(f"{usd_per_million} USD per million tokens is not a price with four decimals") from None
     if not ticks.is_finite() or ticks != ticks.to_integral_value():
         raise ValueError(f"{usd_per_million} USD per million tokens has more than four decimals")
     if not 0 <= ticks <= TICKS_PER_USD:

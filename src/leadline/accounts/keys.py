@@ -3,6 +3,7 @@
 import secrets
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -94,24 +95,25 @@ class ApiKeys:
         return found[-1]
 
     async def disable(self, key: ApiKey) -> ApiKey:
-        return await self._change(key, replace(key, disabled_at=key.disabled_at or time.time_ns() // 1000))
+        return await self._disabled(key, key.disabled_at or time.time_ns() // 1000)
 
     async def enable(self, key: ApiKey) -> ApiKey:
-        return await self._change(key, replace(key, disabled_at=None))
+        return await self._disabled(key, None)
 
     async def revoke(self, key: ApiKey) -> ApiKey:
         """For good: a revoked key cannot be enabled."""
-        return await self._change(key, replace(key, revoked_at=key.revoked_at or time.time_ns() // 1000))
+        revoked_at = key.revoked_at or time.time_ns() // 1000
+        await self._database.commit(Write("UPDATE api_keys SET revoked_at = $1 WHERE id = $2", (revoked_at, key.id)))
+        return self._remember(key, lambda known: replace(known, revoked_at=revoked_at))
 
-    async def _change(self, key: ApiKey, changed: ApiKey) -> ApiKey:
-        await self._database.commit(
-            Write(
-                "UPDATE api_keys SET disabled_at = $1, revoked_at = $2 WHERE id = $3",
-                (changed.disabled_at, changed.revoked_at, key.id),
-            )
-        )
-        digest = next(digest for digest, known in self._by_digest.items() if known.id == key.id)
-        self._by_digest[digest] = changed
+    async def _disabled(self, key: ApiKey, disabled_at: int | None) -> ApiKey:
+        await self._database.commit(Write("UPDATE api_keys SET disabled_at = $1 WHERE id = $2", (disabled_at, key.id)))
+        return self._remember(key, lambda known: replace(known, disabled_at=disabled_at))
+
+    def _remember(self, key: ApiKey, change: Callable[[ApiKey], ApiKey]) -> ApiKey:
+        """Change the key as it is now: the caller's copy may be older than another change."""
+        digest, known = next(pair for pair in self._by_digest.items() if pair[1].id == key.id)
+        self._by_digest[digest] = changed = change(known)
         return changed
 
     def _digest(self, text: str) -> str:

@@ -9,7 +9,7 @@ from leadline.config import ConfigurationError, ModelSection
 from leadline.engines.engine import Capability, Engine
 from leadline.errors import ModelNotFound
 
-# The names that the product's own documents use. Where the file names none of them, its first chat model has them.
+# The names that the product's own documents use. Those that the file does not name are its first chat model's.
 SEED_ALIASES = ("grok-beta", "grok-2-latest", "grok-2", "grok-2-vision-latest")
 
 
@@ -72,14 +72,15 @@ class Catalog:
 def build_catalog(sections: Sequence[ModelSection], engines: Mapping[str, Engine], created_at: int) -> Catalog:
     """The catalog of a configuration. ConfigurationError names a section that cannot be."""
     named = {alias for section in sections for alias in section.aliases} | {section.name for section in sections}
-    spare = tuple(alias for alias in SEED_ALIASES if alias not in named)
+    wildcards = tuple(name[:-1] for name in named if name.endswith("*"))
+    spare = tuple(alias for alias in SEED_ALIASES if alias not in named and not alias.startswith(wildcards))
     models = []
     for section in sections:
         try:
             prices = prices_of(section.prices)
         except ValueError as error:
             raise ConfigurationError(f"model {section.name!r}: {error}.") from None
-        takes_spare = "chat" in (section.capabilities or ("chat",))
+        takes_spare = section.capabilities is None or "chat" in section.capabilities
         models.append(
             Model(
                 name=section.name,

@@ -32,8 +32,8 @@ _CHECKS = (
     ),
     (
         "I6: request {0} was charged {1} ticks of {2} reserved",
-        "SELECT request_id, -amount_ticks, reserved_ticks FROM entries WHERE kind = 'charge'"
-        " AND (amount_ticks > 0 OR reserved_ticks IS NULL OR -amount_ticks > reserved_ticks OR request_id <> id)",
+        "SELECT id, -amount_ticks, reserved_ticks FROM entries WHERE kind = 'charge' AND (amount_ticks > 0"
+        " OR reserved_ticks IS NULL OR -amount_ticks > reserved_ticks OR request_id IS NULL OR request_id <> id)",
     ),
     (
         "an entry of kind {1} has the wrong sign: {0}",

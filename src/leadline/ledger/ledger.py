@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from leadline.chat.events import Usage
-from leadline.errors import CreditsHeld, InsufficientCredits
+from leadline.errors import CreditsHeld, InsufficientCredits, LeadlineError
 from leadline.ids import new_uuid
 from leadline.money import NOTHING, Ticks, show_usd
 from leadline.storage.database import Database, Write
@@ -114,11 +114,10 @@ class Ledger:
         assert 0 <= charge.ticks <= hold.ticks, "a charge never exceeds its reservation"
         if hold.settled:
             return
-        hold.settled = True
         writes = [_charge_entry(hold, charge), _add_to_balance(hold.organisation_id, -charge.ticks)]
         if hold.on_disk:
             writes.append(_delete_hold(hold.request_id))
-        await self._database.commit(*writes)
+        await self._commit_end(hold, *writes)
         self._balances[hold.organisation_id] -= charge.ticks
         self._held[hold.organisation_id] -= hold.ticks
 
@@ -126,10 +125,18 @@ class Ledger:
         """Give all of it back, with no entry: nothing was run for this request."""
         if hold.settled:
             return
-        hold.settled = True
-        if hold.on_disk:
-            await self._database.commit(_delete_hold(hold.request_id))
+        await self._commit_end(hold, *([_delete_hold(hold.request_id)] if hold.on_disk else []))
         self._held[hold.organisation_id] -= hold.ticks
+
+    async def _commit_end(self, hold: Hold, *writes: Write) -> None:
+        """`hold` ends with these writes, once. Where they are refused it has not ended, and may be tried again."""
+        hold.settled = True
+        try:
+            if writes:
+                await self._database.commit(*writes)
+        except LeadlineError:
+            hold.settled = False
+            raise
 
     def opening(self, organisation_id: str) -> Write:
         """The write that opens an account; `opened` follows its commit."""

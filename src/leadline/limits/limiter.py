@@ -4,7 +4,6 @@ Each bucket is a generic cell rate algorithm (ITU-T I.371): one number, the time
 window's worth may come in one burst.
 """
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,25 +11,34 @@ from dataclasses import dataclass, field
 from leadline.config import Limit
 from leadline.errors import RateLimited
 
+_NANOSECONDS = 1_000_000_000
+
 
 @dataclass(slots=True)
 class _Bucket:
-    """Holds `capacity` units and refills over `window_seconds`. `full_at` is monotonic seconds."""
+    """Holds `capacity` units and refills over `window_seconds`. Times are monotonic nanoseconds. `full_at` is one,
+    times `capacity`: so counted, a unit takes a whole number, and no rounding costs anybody the last request."""
 
     capacity: int
-    window_seconds: float
-    full_at: float = 0.0
+    window_seconds: int
+    full_at: int = 0
 
-    def used(self, now: float) -> float:
-        return max(0.0, self.full_at - now) * self.capacity / self.window_seconds
+    def used(self, now: int) -> int:
+        """Units that have not come back yet, the started one included."""
+        return -(-max(0, self.full_at - now * self.capacity) // self._unit)
 
-    def take(self, units: float, now: float) -> None:
+    def take(self, units: int, now: int) -> None:
         """Negative units give back."""
-        self.full_at = max(self.full_at, now) + units * self.window_seconds / self.capacity
+        self.full_at = max(self.full_at, now * self.capacity) + units * self._unit
 
-    def seconds_until(self, units: float, now: float) -> float:
-        """How long until `units` fit. 0: now."""
-        return max(0.0, (self.used(now) + units - self.capacity) * self.window_seconds / self.capacity)
+    def seconds_until(self, units: int, now: int) -> int:
+        """How long until `units` fit, in whole seconds. 0: now."""
+        missing = max(self.full_at - now * self.capacity, 0) + (units - self.capacity) * self._unit
+        return max(0, -(-missing // (self.capacity * _NANOSECONDS)))
+
+    @property
+    def _unit(self) -> int:
+        return self.window_seconds * _NANOSECONDS
 
 
 @dataclass(slots=True)
@@ -47,7 +55,7 @@ class Admission:
 
     _window: _Window
     _reserved_tokens: int
-    _clock: Callable[[], float]
+    _clock: Callable[[], int]
     _closed: bool = False
 
     def close(self, used_tokens: int) -> None:
@@ -64,7 +72,7 @@ class Limiter:
     """One limit for each pair of organisation and model."""
 
     limit: Limit
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], int] = time.monotonic_ns
     _windows: dict[tuple[str, str], _Window] = field(default_factory=dict)
 
     def admit(self, organisation_id: str, model: str, tokens: int) -> Admission:
@@ -94,7 +102,7 @@ class Limiter:
         return Admission(window, tokens, self.clock)
 
     def _new_window(self) -> _Window:
-        def bucket(capacity: int, window_seconds: float) -> _Bucket | None:
+        def bucket(capacity: int, window_seconds: int) -> _Bucket | None:
             return _Bucket(capacity, window_seconds) if capacity else None
 
         limit = self.limit
@@ -105,7 +113,7 @@ class Limiter:
         )
 
 
-def _refuse_if_over(model: str, name: str, bucket: _Bucket, units: int, now: float) -> None:
+def _refuse_if_over(model: str, name: str, bucket: _Bucket, units: int, now: int) -> None:
     what = name.split(maxsplit=1)[0].lower()
     if units > bucket.capacity:
         raise RateLimited(
@@ -115,9 +123,9 @@ def _refuse_if_over(model: str, name: str, bucket: _Bucket, units: int, now: flo
         )
     wait_seconds = bucket.seconds_until(units, now)
     if wait_seconds > 0:
-        actual = math.ceil(bucket.used(now)) + units
+        actual = bucket.used(now) + units
         raise RateLimited(
             f"Too many {what} for model {model}. Your limit is: {name} (actual/limit): {actual}/{bucket.capacity}. "
-            f"Try again in {max(1, math.ceil(wait_seconds))} s.",
-            min(60, max(1, math.ceil(wait_seconds))),
+            f"Try again in {wait_seconds} s.",
+            min(60, wait_seconds),
         )

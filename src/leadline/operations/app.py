@@ -67,5 +67,3 @@ def create_app(instance: Instance, catalog: Catalog) -> Callable[..., object]:
             await page()(scope, receive, send)
 
     return app
-
-

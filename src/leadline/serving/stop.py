@@ -7,7 +7,8 @@ from leadline.chat.events import ChatEvent, ChoiceFinished, TextDelta
 
 @dataclass(slots=True)
 class StopStrings:
-    """Watches one choice. Once `matched` holds a stop string, the choice is over."""
+    """Watches one choice. Once `matched` holds a stop string, the choice is over: the one that was complete first, so
+    that it does not matter how the text was cut into deltas. A stop string lies within text that nothing interrupts."""
 
     stops: tuple[str, ...]
     matched: str | None = None
@@ -23,18 +24,17 @@ class StopStrings:
                     out.append(ChoiceFinished("stop", self.matched, event.choice))
                     break
                 continue
-            if isinstance(event, ChoiceFinished):
-                out += self._let_go(0)
+            out += self._let_go(0)
             out.append(event)
         return tuple(out)
 
     def _take(self, delta: TextDelta) -> list[TextDelta]:
         self._held.append(delta)
         text = "".join(held.text for held in self._held)
-        found = [(at, stop) for stop in self.stops if (at := text.find(stop)) >= 0]
+        found = [(at + len(stop), at, stop) for stop in self.stops if (at := text.find(stop)) >= 0]
         if not found:
             return self._let_go(max(_beginning(stop, text) for stop in self.stops))
-        at, self.matched = min(found)
+        _, at, self.matched = min(found)
         return self._cut(at)
 
     def _let_go(self, keep: int) -> list[TextDelta]:

@@ -61,12 +61,15 @@ class Database:
         _migrate(self._writer)
         self._reader = _connect(path)
         self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._closed = False
         self._reads = ThreadPoolExecutor(1, "database-reader")
         self._thread = threading.Thread(target=self._write_all, name="database-writer", daemon=True)
         self._thread.start()
 
     async def commit(self, *writes: Write) -> None:
         """Make `writes` durable, all or none. Raises Conflict where one touched another number of rows."""
+        if self._closed:
+            raise DatabaseUnusable("The database is closed.")
         future: asyncio.Future[None] = self._loop.create_future()
 
         def done(error: BaseException | None) -> None:
@@ -88,6 +91,7 @@ class Database:
 
     async def close(self) -> None:
         """Finish what is queued, then close."""
+        self._closed = True
         self._units.put(None)
         await asyncio.to_thread(self._thread.join)
         self._reads.shutdown()
@@ -128,7 +132,7 @@ def _transact(connection: apsw.Connection, units: list[_Unit]) -> BaseException 
                 if write.rows is not None and connection.changes() != write.rows:
                     raise Conflict(f"A write touched {connection.changes()} rows instead of {write.rows}.")
         connection.execute("COMMIT")
-    except (apsw.Error, Conflict) as error:
+    except Exception as error:  # whatever it is belongs to the unit; the writer must outlive it
         # SQLite rolls back by itself when the disk is full or broken; a second ROLLBACK would hide the cause.
         if connection.in_transaction:
             connection.execute("ROLLBACK")

@@ -1,0 +1,87 @@
+"""The child process: llama.cpp's own server on a Unix socket. Run as `python -m leadline.engines.llamacpp.child`.
+
+One JSON line of settings comes in on standard input, one JSON line goes out when the model is loaded. The child ends
+when standard input closes: its parent is gone. It imports nothing else of Leadline and has no secret but its own key.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+# Prompts are read in pieces of this many tokens. Between two pieces a hung-up request is dropped and the other
+# requests get their next tokens; measured, larger pieces are no faster on a CPU.
+BATCH_TOKENS = 128
+# Prompts of idle slots are kept for reuse up to this size.
+PROMPT_CACHE_MEGABYTES = 256
+
+
+def main() -> None:
+    report, settings = _take_standard_streams()
+    _die_with_parent()
+    try:
+        server, version = _serve(settings)
+    except Exception as error:
+        _tell(report, {"error": type(error).__name__})
+        os._exit(1)
+    _tell(report, {"ready": True, "version": version, "address": server.listening_address})
+    threading.Event().wait()
+
+
+def _take_standard_streams() -> tuple[int, dict[str, Any]]:
+    """Keep standard output for our one line: llama.cpp may print to it, so it gets standard error instead."""
+    settings: dict[str, Any] = json.loads(sys.stdin.readline())
+    report = os.dup(1)
+    os.dup2(2, 1)
+    return report, settings
+
+
+def _die_with_parent() -> None:
+    """Linux kills us with the parent; everywhere, a thread waits for standard input to close."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def watch() -> None:
+        while sys.stdin.buffer.raw.read(4096):
+            pass
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+    # The terminal sends Ctrl-C to the whole group; the parent decides when we end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _serve(settings: dict[str, Any]) -> tuple[Any, str]:
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = settings["weights"]
+    params.hostnames = [settings["socket"]]
+    params.api_keys = [settings["key"]]
+    params.n_ctx = settings["cache_tokens"]
+    params.n_parallel = settings["parallel_requests"]
+    # One pool of context for all slots; without it each slot has only its share.
+    params.kv_unified = True
+    params.n_batch = params.n_ubatch = BATCH_TOKENS
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
+    params.n_threads_http = settings["parallel_requests"] + 4
+    params.cache_ram_mib = PROMPT_CACHE_MEGABYTES
+    params.use_jinja = True
+    params.endpoint_slots = params.endpoint_props = True
+    params.endpoint_metrics = False
+    params.ui = False
+    params.offline = True
+    params.verbosity = 1
+    return xllamacpp.Server(params), str(xllamacpp.__version__)
+
+
+def _tell(report: int, message: dict[str, Any]) -> None:
+    os.write(report, json.dumps(message).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()

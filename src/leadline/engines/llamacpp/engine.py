@@ -1,0 +1,203 @@
+"""llama.cpp in a child process of its own, as an engine: kind `llamacpp`."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from leadline.chat.events import ChatEvent
+from leadline.chat.request import ChatRequest
+from leadline.engines.engine import Capability, EngineStatus, ModelFacts
+from leadline.engines.llamacpp.room import Room
+from leadline.engines.llamacpp.supervisor import Child, Supervisor
+from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
+from leadline.engines.upstream.encode import encode_messages
+from leadline.engines.upstream.http import Address, ConnectionBroken, HttpClient, Unreachable
+from leadline.errors import LeadlineError, Unavailable
+
+# How long a request that the engine lost before it began waits for the next child.
+RESTART_SECONDS = 30.0
+_ASK_SECONDS = 10.0
+_CAPABILITIES: frozenset[Capability] = frozenset(("chat", "logprobs"))
+# Counts while streaming, and the prompt's tokens as soon as work on it begins. What a request leaves out must not be
+# what llama.cpp thinks best: without these, it would cut the choice of tokens down by itself.
+_EXTRA = {"timings_per_token": True, "return_progress": True, "top_k": 0, "min_p": 0.0, "cache_prompt": True}
+_log = logging.getLogger("leadline.engines")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A GGUF file. `digest` is its sha256; `context_tokens` what the model was trained for."""
+
+    path: Path
+    digest: str
+    context_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to run a model: context of one request, requests at once, threads."""
+
+    context_tokens: int
+    parallel_requests: int
+    threads: int
+
+    @property
+    def cache_tokens(self) -> int:
+        """The pool that all requests share: two whole contexts, so that a long request does not stop the others."""
+        return 2 * self.context_tokens
+
+
+# Finds the weights, fetching them if need be; tells the status meanwhile.
+Provide = Callable[[Callable[[str], None]], Awaitable[Weights]]
+
+
+@dataclass(slots=True)
+class LlamaCppEngine:
+    """One model in one child. `settings` are what is asked for; the context is never more than the weights'."""
+
+    name: str
+    provide: Provide
+    settings: Settings
+    _status: EngineStatus = EngineStatus(ready=False, detail="not started yet")
+    _weights: Weights | None = None
+    _child: Child | None = None
+    _client: ChatClient | None = None
+    _room: Room = field(init=False)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _task: "asyncio.Task[None] | None" = None
+
+    def __post_init__(self) -> None:
+        self._room = Room(self.settings.cache_tokens, self.settings.parallel_requests)
+
+    @property
+    def status(self) -> EngineStatus:
+        return self._status
+
+    @property
+    def child(self) -> Child | None:
+        """The child that runs now, if one is ready."""
+        return self._child
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def facts(self, model: str) -> ModelFacts:
+        if self._weights is None or self._child is None:
+            return ModelFacts(None, _CAPABILITIES)
+        facts = (
+            f"weights {self._weights.digest}",
+            f"xllamacpp {self._child.version}",
+            f"context {self.settings.context_tokens}",
+        )
+        return ModelFacts(self.settings.context_tokens, _CAPABILITIES, facts)
+
+    def most_prompt_tokens(self, request: ChatRequest) -> int:
+        return most_prompt_tokens(request)
+
+    async def count_prompt_tokens(self, request: ChatRequest) -> int | None:
+        client = self._ready_client()
+        rendered = await client.post("/apply-template", {"messages": encode_messages(request.messages)}, _ASK_SECONDS)
+        question = {"content": rendered["prompt"], "add_special": True, "parse_special": True}
+        return len((await client.post("/tokenize", question, _ASK_SECONDS))["tokens"])
+
+    async def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        """A request that the child lost before it began is given to the next child, once."""
+        child, begun = self._child, False
+        try:
+            async with aclosing(self._generate(request)) as batches:
+                async for batch in batches:
+                    begun = True
+                    yield batch
+            return
+        except (ConnectionBroken, Unreachable):
+            if begun:
+                raise
+        await self._child_after(child)
+        async with aclosing(self._generate(request)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def _generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        async with self._room.take(await self._most_tokens(request)):
+            async with aclosing(self._ready_client().generate(request)) as batches:
+                async for batch in batches:
+                    yield batch
+
+    async def _most_tokens(self, request: ChatRequest) -> int:
+        """Of the engine's cache, with the prompt counted exactly only where its upper bound does not fit."""
+        assert request.max_output_tokens is not None
+        context = self.settings.context_tokens
+        most = min(context, most_prompt_tokens(request) + request.max_output_tokens)
+        if self._room.fits(most):
+            return most
+        exact = await self.count_prompt_tokens(request) or context
+        return min(context, exact + request.max_output_tokens)
+
+    def _ready_client(self) -> ChatClient:
+        if self._client is None:
+            raise Unavailable(f"The engine {self.name} is not ready: {self._status.detail}. Try again in a moment.")
+        return self._client
+
+    async def _child_after(self, lost: Child | None) -> None:
+        try:
+            async with asyncio.timeout(RESTART_SECONDS):
+                while self._child is None or self._child is lost:
+                    await self._changed.wait()
+        except TimeoutError:
+            raise Unavailable(f"The engine {self.name} did not come back in time. Try again in a moment.") from None
+
+    async def _run(self) -> None:
+        try:
+            self._weights = weights = await self.provide(self._tell)
+        except LeadlineError as error:
+            self._tell(str(error))
+            return
+        except Exception:
+            _log.exception("the weights could not be provided", extra={"engine": self.name})
+            self._tell("its weights could not be read; the log says why")
+            return
+        self._tell(f"loading {weights.path.name}")
+        settings = {
+            "weights": str(weights.path),
+            "cache_tokens": self.settings.cache_tokens,
+            "parallel_requests": self.settings.parallel_requests,
+            "threads": self.settings.threads,
+        }
+        await Supervisor(self.name, settings, self._ready, self._gone, self._alive).run()
+
+    async def _ready(self, child: Child) -> None:
+        http = HttpClient(
+            self.name, Address("engine", 80, socket=child.socket), {"Authorization": f"Bearer {child.key}"}
+        )
+        self._child, self._client = child, ChatClient(http, _EXTRA)
+        self._status = EngineStatus(ready=True, detail=f"llama.cpp, {self.settings.parallel_requests} requests at once")
+        self._change()
+
+    def _gone(self, why: str) -> None:
+        self._child = self._client = None
+        self._tell(why)
+        self._change()
+
+    async def _alive(self) -> bool:
+        try:
+            await self._ready_client().get("/health", _ASK_SECONDS)
+        except LeadlineError:
+            return False
+        return True
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _tell(self, detail: str) -> None:
+        self._status = EngineStatus(ready=False, detail=detail)

@@ -1,0 +1,124 @@
+"""Runs chat requests on an OpenAI-compatible server: what the kinds `llamacpp`, `vllm` and `openai` share."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from leadline.chat.events import ChatEvent
+from leadline.chat.request import ChatRequest, Image, Reasoning, Text, ToolCall, ToolResult
+from leadline.engines.upstream.decode import ChunkDecoder
+from leadline.engines.upstream.encode import encode_request
+from leadline.engines.upstream.http import HttpClient, Response
+from leadline.engines.upstream.sse import EventParser
+from leadline.errors import EngineFailed, InvalidRequest, Unavailable
+
+# How long an engine may take to begin an answer, and to go on with it.
+FIRST_BYTE_SECONDS = 600.0
+NEXT_BYTE_SECONDS = 120.0
+# What a chat template can add: before the conversation, to each message, and to each tool.
+_TEMPLATE_TOKENS = 256
+_MESSAGE_TOKENS = 32
+_TOOL_TOKENS = 256
+_log = logging.getLogger("leadline.engines")
+
+
+class _ErrorDetail(msgspec.Struct):
+    n_prompt_tokens: int | None = None
+    n_ctx: int | None = None
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _ErrorDetail | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatClient:
+    """`extra` goes into every request's body: what one kind of engine wants besides."""
+
+    http: HttpClient
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    async def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        """Run `request`; see `Engine.generate`. Closing the generator closes the connection, which aborts the work."""
+        assert request.max_output_tokens is not None
+        body = encode_request(request, self.extra)
+        response = await self.http.send("POST", "/chat/completions", body, FIRST_BYTE_SECONDS)
+        try:
+            if response.status != 200:
+                raise await self._refusal(response)
+            events, decoder = EventParser(), ChunkDecoder(request.max_output_tokens)
+            async with aclosing(response.pieces(NEXT_BYTE_SECONDS)) as pieces:
+                async for piece in pieces:
+                    batch = [event for payload in events.feed(piece) for event in decoder.decode(payload)]
+                    if batch:
+                        yield tuple(batch)
+                    if decoder.done:
+                        break
+            yield tuple(decoder.end())
+        finally:
+            response.close()
+
+    async def post(self, path: str, body: object, seconds: float) -> Any:
+        """A JSON answer to a JSON question, or EngineFailed."""
+        response = await self.http.send("POST", path, msgspec.json.encode(body), seconds)
+        return await self._json(response, seconds)
+
+    async def get(self, path: str, seconds: float) -> Any:
+        return await self._json(await self.http.send("GET", path, None, seconds), seconds)
+
+    async def _json(self, response: Response, seconds: float) -> Any:
+        try:
+            if response.status != 200:
+                raise await self._refusal(response)
+            return msgspec.json.decode(await response.read(seconds))
+        except msgspec.DecodeError:
+            raise EngineFailed(f"The engine {self.http.name} sent something that is not JSON.") from None
+        finally:
+            response.close()
+
+    async def _refusal(self, response: Response) -> Exception:
+        """What an engine's own error means to our caller. Its text stays out: it may hold anything."""
+        name, status = self.http.name, response.status
+        body = await response.read(NEXT_BYTE_SECONDS, limit_bytes=1024 * 1024)
+        _log.warning("engine refused a request", extra={"engine": name, "status": status})
+        if status in (429, 503):
+            return Unavailable(f"The engine {name} is busy. Try again in a moment.")
+        if status not in (400, 413, 422):
+            return EngineFailed(f"The engine {name} answered with status {status}.")
+        try:
+            detail = msgspec.json.decode(body, type=_ErrorBody).error or _ErrorDetail()
+        except msgspec.DecodeError:
+            detail = _ErrorDetail()
+        if detail.n_prompt_tokens and detail.n_ctx:
+            return InvalidRequest(
+                f"This model's context is {detail.n_ctx} tokens, but the prompt has {detail.n_prompt_tokens}. "
+                "Send a shorter prompt.",
+                "messages",
+            )
+        return InvalidRequest(f"The engine {name} cannot run this request as it stands.")
+
+
+def most_prompt_tokens(request: ChatRequest) -> int:
+    """An upper bound of the prompt's tokens: no token is shorter than a byte, and templates add little."""
+    size = _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(request.messages)
+    for message in request.messages:
+        size += len(message.name or "")
+        for block in message.content:
+            match block:
+                case ToolCall():
+                    size += _TOOL_TOKENS + len(block.name.encode()) + len(block.arguments.encode())
+                case ToolResult():
+                    size += sum(1 + len(part.text.encode()) for part in block.content if isinstance(part, Text))
+                case Text():
+                    size += 1 + len(block.text.encode())
+                case Reasoning():
+                    size += len(block.text.encode())
+                case Image():
+                    pass
+    for tool in request.tools:
+        size += _TOOL_TOKENS + 2 * len(msgspec.json.encode((tool.name, tool.description, tool.parameters)))
+    return size

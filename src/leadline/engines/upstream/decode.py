@@ -1,0 +1,257 @@
+"""Chunks of an OpenAI-compatible server -> events. Whatever a server does oddly is put right here, or is an error."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from leadline.chat.events import (
+    ChatEvent,
+    ChoiceFinished,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    ToolCallStarted,
+    Usage,
+)
+from leadline.errors import EngineFailed
+from leadline.ids import new_uuid
+
+_FINISH: dict[str, FinishReason] = {
+    "length": "length",
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+class _TopLogprob(msgspec.Struct):
+    token: str = ""
+    logprob: float = 0.0
+    bytes: tuple[int, ...] | None = None
+
+
+class _Logprob(_TopLogprob):
+    top_logprobs: tuple[_TopLogprob, ...] | None = None
+
+
+class _Logprobs(msgspec.Struct):
+    content: tuple[_Logprob, ...] | None = None
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+    id: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[_ToolCall, ...] | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+    image_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+
+class _Timings(msgspec.Struct):
+    """llama.cpp's running counts; `predicted_n` is the output tokens so far."""
+
+    cache_n: int = 0
+    prompt_n: int = 0
+    predicted_n: int = 0
+
+
+class _Progress(msgspec.Struct):
+    """llama.cpp's progress through the prompt."""
+
+    total: int = 0
+    cache: int = 0
+
+
+class _Chunk(msgspec.Struct):
+    choices: tuple[_Choice, ...] | None = None
+    usage: _Usage | None = None
+    timings: _Timings | None = None
+    prompt_progress: _Progress | None = None
+    error: Any = None
+
+
+_decoder = msgspec.json.Decoder(_Chunk)
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call under way: its number, the engine's own index and id for it."""
+
+    number: int
+    index: int | None
+    call_id: str | None
+    has_arguments: bool = False
+
+
+@dataclass(slots=True)
+class ChunkDecoder:
+    """Decodes one answer. `most_output_tokens` is what the engine was allowed: counts beyond it are not believed.
+    `done` once the engine said so."""
+
+    most_output_tokens: int
+    done: bool = False
+    _started: bool = False
+    _counted: int = 0
+    _counted_reasoning: int = 0
+    _reason: FinishReason | None = None
+    _usage: _Usage | None = None
+    _progress: _Progress | None = None
+    _calls: list[_Call] = field(default_factory=list)
+
+    def decode(self, payload: bytes) -> list[ChatEvent]:
+        """The events of one chunk."""
+        if payload == b"[DONE]":
+            self.done = True
+            return []
+        try:
+            chunk = _decoder.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise EngineFailed("The engine sent a chunk that is not understood.") from None
+        if chunk.error:
+            raise EngineFailed("The engine reported an error in the middle of its answer.")
+        self._usage = chunk.usage or self._usage
+        self._progress = chunk.prompt_progress or self._progress
+        events: list[ChatEvent] = []
+        if not self._started:
+            self._start(chunk, events)
+        if chunk.choices:
+            self._take(chunk.choices[0], chunk.timings, events)
+        return events
+
+    def end(self) -> list[ChatEvent]:
+        """The closing events, once the engine's stream has ended properly."""
+        if not self._started:
+            raise EngineFailed("The engine ended its answer before it began.")
+        events: list[ChatEvent] = []
+        self._close_call(events)
+        reason: FinishReason = "tool_calls" if self._calls else self._reason or "stop"
+        if self._calls and self._reason == "length":
+            reason = "length"
+        return [*events, ChoiceFinished(reason), Finished(self._final_usage())]
+
+    def _start(self, chunk: _Chunk, events: list[ChatEvent]) -> None:
+        """An engine that counts as it goes tells the prompt's tokens with its first chunk."""
+        self._started = True
+        if chunk.prompt_progress is not None:
+            events.append(Started(chunk.prompt_progress.total, chunk.prompt_progress.cache))
+        elif chunk.usage is not None and chunk.usage.prompt_tokens:
+            events.append(Started(chunk.usage.prompt_tokens, _cached(chunk.usage)))
+        else:
+            events.append(Started())
+
+    def _take(self, choice: _Choice, timings: _Timings | None, events: list[ChatEvent]) -> None:
+        delta = choice.delta
+        if delta is not None:
+            if reasoning := delta.reasoning_content or delta.reasoning:
+                tokens = self._tokens(timings)
+                self._counted_reasoning += tokens
+                events.append(ReasoningDelta(reasoning, tokens))
+            if delta.content:
+                logprobs = choice.logprobs.content if choice.logprobs else None
+                events.append(TextDelta(delta.content, self._tokens(timings), 0, tuple(map(_logprob, logprobs or ()))))
+            for call in delta.tool_calls or ():
+                self._take_call(call, timings, events)
+        if choice.finish_reason:
+            self._reason = _FINISH.get(choice.finish_reason, "stop")
+
+    def _tokens(self, timings: _Timings | None) -> int:
+        """How many tokens this delta took: by the engine's running count, else one."""
+        counted = timings.predicted_n if timings is not None else 0
+        if not self._counted < counted <= self.most_output_tokens:
+            counted = min(self._counted + 1, self.most_output_tokens)
+        tokens, self._counted = counted - self._counted, counted
+        return tokens
+
+    def _take_call(self, wire: _ToolCall, timings: _Timings | None, events: list[ChatEvent]) -> None:
+        """A call begins with a new index or a new id; repeats of name and id are dropped."""
+        function = wire.function or _Function()
+        call_id = wire.id or function.id
+        call = self._calls[-1] if self._calls else None
+        new = call is None or (call_id is not None and call.call_id is not None and call_id != call.call_id)
+        new = new or (call is not None and wire.index is not None and call.index != wire.index)
+        if new or call is None:
+            if not function.name:
+                raise EngineFailed("The engine sent a tool call without a name.")
+            self._close_call(events)
+            call = _Call(len(self._calls), wire.index, call_id)
+            self._calls.append(call)
+            events.append(ToolCallStarted(call.number, call_id or f"call_{new_uuid().hex}", function.name))
+        arguments = function.arguments
+        if isinstance(arguments, dict):
+            arguments = msgspec.json.encode(arguments).decode()
+        if arguments:
+            call.has_arguments = True
+            events.append(ToolCallDelta(call.number, arguments, self._tokens(timings)))
+
+    def _close_call(self, events: list[ChatEvent]) -> None:
+        """A call that never had arguments has an empty object."""
+        if self._calls and not self._calls[-1].has_arguments:
+            self._calls[-1].has_arguments = True
+            events.append(ToolCallDelta(self._calls[-1].number, "{}", 0))
+
+    def _final_usage(self) -> Usage:
+        """The engine's count where it gave a sane one, else ours."""
+        usage = self._usage or _Usage()
+        output = self._counted
+        if usage.completion_tokens is not None and 0 <= usage.completion_tokens <= self.most_output_tokens:
+            output = usage.completion_tokens
+        details = usage.completion_tokens_details
+        reasoning = details.reasoning_tokens if details is not None else None
+        reasoning = min(output, max(0, self._counted_reasoning if reasoning is None else reasoning))
+        prompt = max(0, usage.prompt_tokens or (self._progress.total if self._progress else 0))
+        image = (usage.prompt_tokens_details and usage.prompt_tokens_details.image_tokens) or 0
+        return Usage(
+            prompt_tokens=prompt,
+            cached_tokens=min(prompt, _cached(usage)),
+            image_tokens=min(prompt, max(0, image)),
+            output_tokens=output - reasoning,
+            reasoning_tokens=reasoning,
+        )
+
+
+def _cached(usage: _Usage) -> int:
+    details = usage.prompt_tokens_details
+    return max(0, details.cached_tokens or 0) if details is not None else 0
+
+
+def _logprob(wire: _Logprob) -> TokenLogprob:
+    top = tuple(TokenLogprob(other.token, other.logprob, other.bytes) for other in wire.top_logprobs or ())
+    return TokenLogprob(wire.token, wire.logprob, wire.bytes, top)

@@ -1,0 +1,122 @@
+"""ChatRequest -> the body of an OpenAI-compatible server's `POST /chat/completions`.
+
+The fields are an allow-list: nothing that a client sent reaches an engine unless it is named here.
+"""
+
+from typing import Any
+
+import msgspec
+
+from leadline.chat.request import (
+    Block,
+    ChatRequest,
+    Image,
+    JsonFormat,
+    Message,
+    Reasoning,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+
+Body = dict[str, Any]
+_json = msgspec.json.Encoder()
+
+
+def encode_request(request: ChatRequest, extra: Body) -> bytes:
+    """The body as JSON. `extra` holds what one kind of engine wants besides."""
+    sampling = request.sampling
+    body: Body = {
+        "model": request.model,
+        "messages": encode_messages(request.messages),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": request.max_output_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+    }
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    if sampling.presence_penalty:
+        body["presence_penalty"] = sampling.presence_penalty
+    if sampling.frequency_penalty:
+        body["frequency_penalty"] = sampling.frequency_penalty
+    if request.top_logprobs is not None:
+        body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+        body["tool_choice"] = _tool_choice(request.tool_choice)
+        body["parallel_tool_calls"] = request.parallel_tool_calls
+    if request.json_format is not None:
+        body["response_format"] = _response_format(request.json_format)
+    return _json.encode(body | extra)
+
+
+def encode_messages(messages: tuple[Message, ...]) -> list[Body]:
+    return [_message(message) for message in messages]
+
+
+def _message(message: Message) -> Body:
+    if message.role == "tool":
+        [result] = message.content
+        assert isinstance(result, ToolResult)
+        prefix = "Error: " if result.is_error else ""
+        return {"role": "tool", "tool_call_id": result.call_id, "content": prefix + _joined(result.content)}
+    body: Body = {"role": message.role, "content": _content(message.content)}
+    if message.name is not None:
+        body["name"] = message.name
+    calls = [_call(block) for block in message.content if isinstance(block, ToolCall)]
+    if calls:
+        body["tool_calls"] = calls
+    reasoning = "".join(block.text for block in message.content if isinstance(block, Reasoning))
+    if reasoning:
+        body["reasoning_content"] = reasoning
+    return body
+
+
+def _content(blocks: tuple[Block, ...]) -> str | list[Body]:
+    """Text alone goes as a string, which every chat template takes; with images, as parts."""
+    if not any(isinstance(block, Image) for block in blocks):
+        return _joined(blocks)
+    parts: list[Body] = []
+    for block in blocks:
+        match block:
+            case Text():
+                parts.append({"type": "text", "text": block.text})
+            case Image():
+                parts.append({"type": "image_url", "image_url": {"url": block.url, "detail": block.detail}})
+            case _:
+                pass
+    return parts
+
+
+def _joined(blocks: tuple[Block, ...]) -> str:
+    return "\n".join(block.text for block in blocks if isinstance(block, Text))
+
+
+def _call(call: ToolCall) -> Body:
+    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _tool(tool: Tool) -> Body:
+    function: Body = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    if tool.strict:
+        function["strict"] = True
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(choice: ToolChoice) -> str | Body:
+    if choice.mode == "named":
+        return {"type": "function", "function": {"name": choice.name}}
+    return choice.mode
+
+
+def _response_format(json_format: JsonFormat) -> Body:
+    if json_format.schema is None:
+        return {"type": "json_object"}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "strict": True, "schema": json_format.schema},
+    }

@@ -1,0 +1,93 @@
+"""A remote OpenAI-compatible server as an engine: kinds `openai` and `vllm`."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any
+
+from leadline.chat.events import ChatEvent
+from leadline.chat.request import ChatRequest
+from leadline.engines.engine import Capability, EngineStatus, ModelFacts
+from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
+from leadline.engines.upstream.http import Address, HttpClient
+from leadline.errors import LeadlineError
+
+_PROBE_SECONDS = 5.0
+_PROBE_EVERY_SECONDS = 10.0
+_PROBE_AGAIN_SECONDS = 0.5
+# A server that does not say what it can do is trusted with all that its protocol has words for.
+_CAPABILITIES: frozenset[Capability] = frozenset(("chat", "tools", "json", "logprobs"))
+# Where servers write a model's context in their model list.
+_CONTEXT_FIELDS = ("max_model_len", "context_length", "context_tokens", "context_window")
+
+
+@dataclass(slots=True)
+class UpstreamEngine:
+    """`url` ends where `/chat/completions` follows, such as `http://127.0.0.1:8000/v1`."""
+
+    name: str
+    kind: str
+    url: str
+    api_key: str | None = None
+    _client: ChatClient = field(init=False)
+    _status: EngineStatus = EngineStatus(ready=False, detail="not asked yet")
+    _contexts: dict[str, int] = field(default_factory=dict)
+    _probing: "asyncio.Task[None] | None" = None
+
+    def __post_init__(self) -> None:
+        headers = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
+        # vLLM counts as it streams, when asked to.
+        extra = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+        self._client = ChatClient(
+            HttpClient(self.name, Address.of(self.url), headers), extra if self.kind == "vllm" else {}
+        )
+
+    @property
+    def status(self) -> EngineStatus:
+        return self._status
+
+    async def start(self) -> None:
+        self._probing = asyncio.create_task(self._probe())
+
+    async def close(self) -> None:
+        if self._probing is not None:
+            self._probing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._probing
+        self._client.http.close()
+
+    def facts(self, model: str) -> ModelFacts:
+        return ModelFacts(self._contexts.get(model), _CAPABILITIES, (self.kind, self.url, model))
+
+    def most_prompt_tokens(self, request: ChatRequest) -> int:
+        return most_prompt_tokens(request)
+
+    async def count_prompt_tokens(self, request: ChatRequest) -> int | None:
+        return None
+
+    def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        return self._client.generate(request)
+
+    async def _probe(self) -> None:
+        """Ask for the model list now and then: whether the server is there, and how long its contexts are."""
+        while True:
+            try:
+                models = await self._client.get("/models", _PROBE_SECONDS)
+                self._contexts = _contexts(models)
+                self._status = EngineStatus(ready=True, detail=f"answers at {self.url}")
+            except LeadlineError as error:
+                self._status = EngineStatus(ready=False, detail=str(error))
+            await asyncio.sleep(_PROBE_EVERY_SECONDS if self._status.ready else _PROBE_AGAIN_SECONDS)
+
+
+def _contexts(models: Any) -> dict[str, int]:
+    """Context tokens by model id, from a model list of whatever shape."""
+    entries = models.get("data") if isinstance(models, dict) else None
+    contexts: dict[str, int] = {}
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str):
+            found = [entry[name] for name in _CONTEXT_FIELDS if isinstance(entry.get(name), int)]
+            if found and found[0] > 0:
+                contexts[entry["id"]] = found[0]
+    return contexts

@@ -1,0 +1,74 @@
+"""What the tests of the money path share: a real database on disk, and Alice's organisation in it."""
+
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from leadline.ledger.ledger import Ledger
+from leadline.storage.database import Database, Write
+
+
+class Commits:
+    """The disk under the database: it counts what reaches it, can let it wait, and can refuse it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.refusals = 0
+        self._open = threading.Event()
+        self._open.set()
+
+    def let_wait(self) -> None:
+        self._open.clear()
+
+    def let_go(self) -> None:
+        self._open.set()
+
+    def watch(self, connection: apsw.Connection) -> None:
+        connection.set_commit_hook(self._refuses)
+
+    def _refuses(self) -> bool:
+        self._open.wait(timeout=30)
+        if self.refusals:
+            self.refusals -= 1
+            return True
+        self.count += 1
+        return False
+
+
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> Commits:
+    watched = Commits()
+    monkeypatch.setattr(apsw, "connection_hooks", [watched.watch])
+    return watched
+
+
+@pytest.fixture
+def database_path(tmp_path: Path) -> Path:
+    return tmp_path / "leadline.db"
+
+
+@pytest.fixture
+async def database(commits: Commits, database_path: Path) -> AsyncIterator[Database]:
+    opened = Database(database_path)
+    yield opened
+    commits.let_go()
+    await opened.close()
+
+
+@pytest.fixture
+async def alice(database: Database) -> str:
+    """The id of Alice's organisation."""
+    await database.commit(Write("INSERT INTO organisations (id, name, created_at) VALUES ('org_alice', 'Alice', 1)"))
+    return "org_alice"
+
+
+@pytest.fixture
+async def ledger(database: Database, alice: str) -> Ledger:
+    """A ledger in which Alice's organisation has an account with nothing in it."""
+    opened = Ledger(database)
+    await database.commit(opened.opening(alice))
+    await opened.load()
+    return opened
