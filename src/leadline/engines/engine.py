@@ -35,6 +35,9 @@ class EngineStatus:
     detail: str
 
 
+NOT_STARTED = EngineStatus(ready=False, detail="not started yet")
+
+
 class Engine(Protocol):
     name: str
 

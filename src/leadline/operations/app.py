@@ -8,7 +8,6 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from leadline.catalog.catalog import Catalog
 from leadline.dialects.api import Api
-from leadline.engines.engine import Engine
 from leadline.limits.limiter import Limiter
 from leadline.operations.instance import Instance
 from leadline.serving.pipeline import Pipeline

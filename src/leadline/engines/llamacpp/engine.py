@@ -5,12 +5,12 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from leadline.chat.events import ChatEvent
 from leadline.chat.request import ChatRequest
-from leadline.engines.engine import Capability, EngineStatus, ModelFacts
+from leadline.engines.engine import NOT_STARTED, Capability, EngineStatus, ModelFacts
 from leadline.engines.llamacpp.room import Room
 from leadline.engines.llamacpp.supervisor import Child, Supervisor
 from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
@@ -22,9 +22,10 @@ from leadline.errors import LeadlineError, Unavailable
 RESTART_SECONDS = 30.0
 _ASK_SECONDS = 10.0
 _CAPABILITIES: frozenset[Capability] = frozenset(("chat", "logprobs"))
-# Counts while streaming, and the prompt's tokens as soon as work on it begins. What a request leaves out must not be
-# what llama.cpp thinks best: without these, it would cut the choice of tokens down by itself.
-_EXTRA = {"timings_per_token": True, "return_progress": True, "top_k": 0, "min_p": 0.0, "cache_prompt": True}
+# Small models need the unlikely tokens cut off: without it, one strange token derails an answer.
+_SAMPLING = {"top_k": 40, "min_p": 0.05}
+# Counts while streaming, and the prompt's tokens as soon as work on it begins.
+_EXTRA = {"timings_per_token": True, "return_progress": True, "cache_prompt": True} | _SAMPLING
 _log = logging.getLogger("leadline.engines")
 
 
@@ -45,6 +46,10 @@ class Settings:
     parallel_requests: int
     threads: int
 
+    def within(self, weights: Weights) -> "Settings":
+        """With no more context than the model was trained for."""
+        return replace(self, context_tokens=min(self.context_tokens, weights.context_tokens))
+
     @property
     def cache_tokens(self) -> int:
         """The pool that all requests share: two whole contexts, so that a long request does not stop the others."""
@@ -62,16 +67,14 @@ class LlamaCppEngine:
     name: str
     provide: Provide
     settings: Settings
-    _status: EngineStatus = EngineStatus(ready=False, detail="not started yet")
+    _status: EngineStatus = NOT_STARTED
     _weights: Weights | None = None
     _child: Child | None = None
     _client: ChatClient | None = None
-    _room: Room = field(init=False)
+    # Set with the weights, before the first child.
+    _room: Room = field(default_factory=lambda: Room(0, 0))
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
-
-    def __post_init__(self) -> None:
-        self._room = Room(self.settings.cache_tokens, self.settings.parallel_requests)
 
     @property
     def status(self) -> EngineStatus:
@@ -98,6 +101,7 @@ class LlamaCppEngine:
             f"weights {self._weights.digest}",
             f"xllamacpp {self._child.version}",
             f"context {self.settings.context_tokens}",
+            f"sampling {_SAMPLING}",
         )
         return ModelFacts(self.settings.context_tokens, _CAPABILITIES, facts)
 
@@ -128,10 +132,10 @@ class LlamaCppEngine:
                 yield batch
 
     async def _generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
-        async with self._room.take(await self._most_tokens(request)):
-            async with aclosing(self._ready_client().generate(request)) as batches:
-                async for batch in batches:
-                    yield batch
+        room = self._room.take(await self._most_tokens(request))
+        async with room, aclosing(self._ready_client().generate(request)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def _most_tokens(self, request: ChatRequest) -> int:
         """Of the engine's cache, with the prompt counted exactly only where its upper bound does not fit."""
@@ -166,6 +170,8 @@ class LlamaCppEngine:
             _log.exception("the weights could not be provided", extra={"engine": self.name})
             self._tell("its weights could not be read; the log says why")
             return
+        self.settings = self.settings.within(weights)
+        self._room = Room(self.settings.cache_tokens, self.settings.parallel_requests)
         self._tell(f"loading {weights.path.name}")
         settings = {
             "weights": str(weights.path),

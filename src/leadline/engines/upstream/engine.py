@@ -8,7 +8,7 @@ from typing import Any
 
 from leadline.chat.events import ChatEvent
 from leadline.chat.request import ChatRequest
-from leadline.engines.engine import Capability, EngineStatus, ModelFacts
+from leadline.engines.engine import NOT_STARTED, Capability, EngineStatus, ModelFacts
 from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
 from leadline.engines.upstream.http import Address, HttpClient
 from leadline.errors import LeadlineError
@@ -31,7 +31,7 @@ class UpstreamEngine:
     url: str
     api_key: str | None = None
     _client: ChatClient = field(init=False)
-    _status: EngineStatus = EngineStatus(ready=False, detail="not asked yet")
+    _status: EngineStatus = NOT_STARTED
     _contexts: dict[str, int] = field(default_factory=dict)
     _probing: "asyncio.Task[None] | None" = None
 

@@ -224,7 +224,8 @@ class HttpClient:
     async def send(self, method: str, path: str, body: bytes | None, seconds: float) -> Response:
         """Send a request and wait for the answer's headers.
 
-        Unreachable where nobody listens, ConnectionBroken where the connection breaks, DeadlineExceeded after `seconds`.
+        Unreachable where nobody listens, ConnectionBroken where the connection breaks, DeadlineExceeded after
+        `seconds`.
         """
         data = self._head(method, path, body) + (body or b"")
         while (connection := self._reusable()) is not None:

@@ -1,0 +1,53 @@
+# Everything is made in .venv from hashed lock files; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+JS := tests/conformance/javascript
+
+.PHONY: run install test check bench proof dev lock
+
+run: install ## Set up, fetch the default model, ask it a first question, serve.
+	$(BIN)/leadline serve --quickstart
+
+install: $(VENV)/.installed ## Set up only; afterwards .venv/bin/leadline exists.
+
+test: dev ## All tests, with the real model and the real SDKs.
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(VENV)/.dev ## The inner loop: format, lint, types, layers, fast tests.
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not model and not node"
+
+bench: dev ## Benchmarks against the bare engine; prints a table.
+	$(BIN)/python -m benchmarks
+
+proof: dev ## The long counts.
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --hypothesis-profile=proof tests/property tests/faults
+
+dev: $(VENV)/.dev $(JS)/node_modules/.installed
+
+lock: $(VENV)/.dev ## Resolve the dependencies anew.
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate pyproject.toml --group build -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate pyproject.toml --group dev -o requirements-dev.lock
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Leadline needs Python 3.11 or newer.")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.made requirements.lock pyproject.toml
+	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.installed requirements-dev.lock
+	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements-dev.lock
+	touch $@
+
+# The JavaScript SDKs, for their tests. Without Node those tests skip, and say so.
+$(JS)/node_modules/.installed: $(JS)/package-lock.json
+	if command -v npm >/dev/null; then cd $(JS) && npm ci --silent --no-fund --no-audit && touch node_modules/.installed; fi

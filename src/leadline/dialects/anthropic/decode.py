@@ -1,0 +1,222 @@
+"""The body of `POST /v1/messages` -> ChatRequest. Unknown fields, betas and cache hints are ignored."""
+
+import base64
+import binascii
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from leadline.chat.request import (
+    Block,
+    ChatRequest,
+    Image,
+    Message,
+    Reasoning,
+    Role,
+    Sampling,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from leadline.errors import InvalidRequest
+
+MOST_TOOLS = 350
+MOST_STOPS = 8
+_Stop = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class TextBlock(msgspec.Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class Base64Source(msgspec.Struct, tag_field="type", tag="base64"):
+    media_type: Literal["image/jpeg", "image/png", "image/gif", "image/webp"]
+    data: str
+
+
+class UrlSource(msgspec.Struct, tag_field="type", tag="url"):
+    url: Annotated[str, Meta(min_length=1)]
+
+
+class ImageBlock(msgspec.Struct, tag_field="type", tag="image"):
+    source: Base64Source | UrlSource
+
+
+class ToolUseBlock(msgspec.Struct, tag_field="type", tag="tool_use"):
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+class ToolResultBlock(msgspec.Struct, tag_field="type", tag="tool_result"):
+    tool_use_id: str
+    content: str | list[TextBlock | ImageBlock] | None = None
+    is_error: bool | None = None
+
+
+class ThinkingBlock(msgspec.Struct, tag_field="type", tag="thinking"):
+    thinking: str
+    signature: str | None = None
+
+
+class RedactedThinkingBlock(msgspec.Struct, tag_field="type", tag="redacted_thinking"):
+    data: str = ""
+
+
+WireBlock = TextBlock | ImageBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock | RedactedThinkingBlock
+
+
+class WireMessage(msgspec.Struct):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[WireBlock]
+
+
+class WireTool(msgspec.Struct):
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    input_schema: dict[str, Any]
+    description: str | None = None
+    type: Literal["custom"] | None = None
+    strict: bool | None = None
+
+
+class WireToolChoice(msgspec.Struct):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class Thinking(msgspec.Struct):
+    type: str
+
+
+class CountBody(msgspec.Struct):
+    """What `count_tokens` takes: a message's body without its limits."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    messages: Annotated[list[WireMessage], Meta(min_length=1)]
+    system: str | list[TextBlock] | None = None
+    tools: Annotated[list[WireTool], Meta(max_length=MOST_TOOLS)] | None = None
+    tool_choice: WireToolChoice | None = None
+    thinking: Thinking | None = None
+    thread: Any = None
+
+
+class Body(CountBody, kw_only=True):
+    max_tokens: Annotated[int, Meta(ge=1, le=2**31)]
+    stream: bool | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    stop_sequences: Annotated[list[_Stop], Meta(max_length=MOST_STOPS)] | None = None
+
+
+def to_request(body: Body) -> ChatRequest:
+    """The request in our own words, or InvalidRequest."""
+    return _request(
+        body,
+        max_output_tokens=body.max_tokens,
+        sampling=Sampling(
+            temperature=1.0 if body.temperature is None else body.temperature,
+            top_p=1.0 if body.top_p is None else body.top_p,
+        ),
+        stop=tuple(body.stop_sequences or ()),
+    )
+
+
+def to_count_request(body: CountBody) -> ChatRequest:
+    return _request(body)
+
+
+def _request(body: CountBody, **limits: Any) -> ChatRequest:
+    if body.thread is not None:
+        raise InvalidRequest("thread is not supported. Send the whole conversation in messages.", "thread")
+    if body.thinking is not None and body.thinking.type not in ("adaptive", "disabled"):
+        raise InvalidRequest("thinking is not supported by this model. Leave it out.", "thinking")
+    messages = [message for i, wire in enumerate(body.messages) for message in _messages(wire, f"messages[{i}]")]
+    return ChatRequest(
+        model=body.model,
+        messages=(*_system(body.system), *messages),
+        tools=tuple(
+            Tool(tool.name, tool.description or "", tool.input_schema, bool(tool.strict)) for tool in body.tools or ()
+        ),
+        tool_choice=_tool_choice(body),
+        parallel_tool_calls=not (body.tool_choice and body.tool_choice.disable_parallel_tool_use),
+        **limits,
+    )
+
+
+def _system(system: str | list[TextBlock] | None) -> tuple[Message, ...]:
+    if isinstance(system, list):
+        system = "\n\n".join(block.text for block in system if block.text)
+    return (Message("system", (Text(system),)),) if system else ()
+
+
+def _messages(wire: WireMessage, at: str) -> list[Message]:
+    """A turn's tool results come first, one message each; the rest of it follows."""
+    if isinstance(wire.content, str):
+        return [Message(wire.role, (Text(wire.content),))]
+    results: list[Message] = []
+    rest: list[Block] = []
+    for i, block in enumerate(wire.content):
+        decoded = _block(block, wire.role, f"{at}.content[{i}]")
+        if isinstance(decoded, ToolResult):
+            results.append(Message("tool", (decoded,)))
+        elif decoded is not None:
+            rest.append(decoded)
+    if not rest and not results:
+        raise InvalidRequest(f"{at}.content is empty: a message must have at least one block.", f"{at}.content")
+    return [*results, Message(wire.role, tuple(rest))] if rest else results
+
+
+def _block(block: WireBlock, role: Role, at: str) -> Block | None:
+    """Empty texts are dropped: gateways put them into conversations, which then come back."""
+    match block:
+        case TextBlock():
+            return Text(block.text) if block.text else None
+        case ImageBlock() if role == "user":
+            return _image(block, at)
+        case ToolUseBlock() if role == "assistant":
+            return ToolCall(block.id, block.name, msgspec.json.encode(block.input).decode())
+        case ToolResultBlock() if role == "user":
+            return ToolResult(block.tool_use_id, _result(block, at), bool(block.is_error))
+        case ThinkingBlock() if role == "assistant":
+            return Reasoning(block.thinking, block.signature or "")
+        case RedactedThinkingBlock() if role == "assistant":
+            return None
+        case _:
+            raise InvalidRequest(f"{at}.type cannot stand in a message of the role {role}.", f"{at}.type")
+
+
+def _result(block: ToolResultBlock, at: str) -> tuple[Text | Image, ...]:
+    if isinstance(block.content, str):
+        return (Text(block.content),)
+    return tuple(
+        Text(part.text) if isinstance(part, TextBlock) else _image(part, f"{at}.content[{i}]")
+        for i, part in enumerate(block.content or ())
+    )
+
+
+def _image(block: ImageBlock, at: str) -> Image:
+    if isinstance(block.source, UrlSource):
+        return Image(block.source.url)
+    try:
+        base64.b64decode(block.source.data, validate=True)
+    except binascii.Error:
+        param = f"{at}.source.data"
+        raise InvalidRequest(f"{param} is not valid base64.", param) from None
+    return Image(f"data:{block.source.media_type};base64,{block.source.data}")
+
+
+def _tool_choice(body: CountBody) -> ToolChoice:
+    choice = body.tool_choice
+    if choice is None or choice.type in ("auto", "none"):
+        return ToolChoice("none" if choice is not None and choice.type == "none" else "auto")
+    if not body.tools:
+        raise InvalidRequest("tool_choice asks for a tool, but there are no tools.", "tool_choice")
+    if choice.type == "any":
+        return ToolChoice("required")
+    if choice.name not in {tool.name for tool in body.tools}:
+        raise InvalidRequest("tool_choice names a tool that is not among the tools.", "tool_choice.name")
+    return ToolChoice("named", choice.name)

@@ -1,0 +1,122 @@
+"""The API: finds the dialect and the endpoint of a request, and turns whatever fails into that dialect's error."""
+
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from leadline.dialects.anthropic import routes as anthropic
+from leadline.dialects.anthropic.errors import encode_error as anthropic_error
+from leadline.dialects.exchange import Exchange, Headers, Receive, Send
+from leadline.dialects.openai import routes as openai
+from leadline.dialects.openai.errors import encode_error as openai_error
+from leadline.errors import ClientGone, InternalError, LeadlineError, NotFound, WrongMethod
+from leadline.serving.pipeline import Caller, Pipeline
+
+Endpoint = Callable[[Pipeline, Caller, Exchange], Awaitable[None]]
+Routes = Mapping[tuple[str, str], Endpoint]
+EncodeError = Callable[[LeadlineError, str], tuple[int, bytes]]
+
+_MODEL_PATH = "/v1/models/"
+_log = logging.getLogger("leadline.api")
+_access = logging.getLogger("leadline.access")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """`routes` by method and path; a path that ends in `{model}` takes any model's name."""
+
+    routes: Routes
+    encode_error: EncodeError
+
+
+_OPENAI = Dialect(openai.ROUTES, openai_error)
+_ANTHROPIC = Dialect(anthropic.ROUTES, anthropic_error)
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """An ASGI application."""
+
+    pipeline: Pipeline
+
+    async def __call__(self, scope: dict[str, object], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        exchange = Exchange(scope, receive, send)
+        began = time.monotonic()
+        dialect = _dialect_of(exchange)
+        status = 200
+        try:
+            await self._answer(dialect, exchange)
+        except ClientGone:
+            status = 499
+        except LeadlineError as error:
+            status = await _refuse(dialect, exchange, error)
+        except Exception:
+            _log.exception("a request failed", extra={"request_id": str(exchange.request_id), "path": exchange.path})
+            status = await _refuse(dialect, exchange, InternalError())
+        _access.info(
+            "request",
+            extra={
+                "request_id": str(exchange.request_id),
+                "method": exchange.method[:20],
+                "path": exchange.path[:200],
+                "status": status,
+                "seconds": round(time.monotonic() - began, 4),
+            },
+        )
+
+    async def _answer(self, dialect: Dialect, exchange: Exchange) -> None:
+        endpoint = _endpoint(dialect.routes, exchange)
+        caller = self.pipeline.authenticate(exchange.api_key())
+        await endpoint(self.pipeline, caller, exchange)
+
+
+def _dialect_of(exchange: Exchange) -> Dialect:
+    path = _path(exchange)
+    if path.startswith("/v1/messages") or path == "/v1/complete":
+        return _ANTHROPIC
+    if path.startswith("/v1/models") and exchange.header(b"anthropic-version") is not None:
+        return _ANTHROPIC
+    return _OPENAI
+
+
+def _endpoint(routes: Routes, exchange: Exchange) -> Endpoint:
+    path = _path(exchange)
+    if path.startswith(_MODEL_PATH) and len(path) > len(_MODEL_PATH):
+        exchange.model = unquote(path[len(_MODEL_PATH) :])
+        path = f"{_MODEL_PATH}{{model}}"
+    method = "GET" if exchange.method == "HEAD" else exchange.method
+    if (method, path) in routes:
+        return routes[method, path]
+    allowed = ", ".join(sorted(other for other, known in routes if known == path))
+    if allowed:
+        raise WrongMethod(f"{path} answers {allowed}, not {exchange.method[:20]}.", allowed)
+    raise NotFound(f"There is nothing at {exchange.path[:200]}. The API's paths begin with /v1/.")
+
+
+def _path(exchange: Exchange) -> str:
+    """Doubled slashes come from base URLs that end in one."""
+    path = re.sub("/{2,}", "/", exchange.path)
+    return path if len(path) == 1 else path.removesuffix("/")
+
+
+async def _refuse(dialect: Dialect, exchange: Exchange, error: LeadlineError) -> int:
+    status, body = dialect.encode_error(error, str(exchange.request_id))
+    if not exchange.started:
+        await exchange.respond(status, body, _headers(error), b"application/json")
+    return status
+
+
+def _headers(error: LeadlineError) -> Headers:
+    headers: Headers = []
+    if error.should_retry is not None:
+        headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
+    if error.retry_after_seconds is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
+    if isinstance(error, WrongMethod):
+        headers.append((b"allow", error.allowed.encode()))
+    return headers

@@ -1,0 +1,137 @@
+"""One HTTP request and its answer over ASGI, for every dialect that speaks HTTP. Sizes and waits are bounded here."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from leadline.errors import ClientGone, DeadlineExceeded, InvalidRequest, NotJson, RequestTooLarge
+from leadline.ids import new_uuid
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+LARGEST_BODY_BYTES = 32 * 1024 * 1024
+# A body may pause this long, and take that long in all.
+_BODY_PAUSE_SECONDS = 15.0
+_BODY_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class Exchange:
+    """`path` and `method` as they were sent; `request_id` is in every answer and in the ledger."""
+
+    scope: MutableMapping[str, Any]
+    receive: Receive
+    send: Send
+    request_id: uuid.UUID = field(default_factory=new_uuid)
+    # The model that the path names, where it names one.
+    model: str = ""
+    started: bool = False
+    gone: bool = False
+    _task: "asyncio.Task[object] | None" = None
+
+    @property
+    def path(self) -> str:
+        return str(self.scope["path"])
+
+    @property
+    def method(self) -> str:
+        return str(self.scope["method"])
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of this lower-case name; an empty one counts as absent."""
+        for other, value in self.scope["headers"]:
+            if other == name and value.strip():
+                return str(value.decode("latin-1").strip())
+        return None
+
+    def api_key(self) -> str | None:
+        """The key that was presented, from either header. Two different ones are refused."""
+        bearer, plain = self.header(b"authorization"), self.header(b"x-api-key")
+        if bearer is not None:
+            scheme, _, rest = bearer.partition(" ")
+            bearer = rest.strip() if scheme.lower() == "bearer" else None
+        if bearer and plain and bearer != plain:
+            raise InvalidRequest("The headers Authorization and x-api-key hold two different keys. Send one of them.")
+        return bearer or plain or None
+
+    async def json_body(self) -> bytes:
+        """The whole body, which must say that it is JSON."""
+        content_type = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
+        if content_type != "application/json":
+            raise NotJson("Send the body as JSON, with the header `Content-Type: application/json`.")
+        return await self._body()
+
+    async def respond(self, status: int, body: bytes, headers: Headers, content_type: bytes) -> None:
+        """A whole answer."""
+        await self.begin(status, [(b"content-length", b"%d" % len(body)), *headers], content_type)
+        await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    async def begin(self, status: int, headers: Headers, content_type: bytes) -> None:
+        """The status and headers of an answer whose body follows."""
+        self.started = True
+        request_id = str(self.request_id).encode()
+        common = [(b"content-type", content_type), (b"x-request-id", request_id), (b"request-id", request_id)]
+        await self.send({"type": "http.response.start", "status": status, "headers": common + headers})
+
+    @asynccontextmanager
+    async def while_connected(self) -> AsyncIterator[None]:
+        """Cancel what is inside when the client hangs up, and raise ClientGone in its place."""
+        task = self._task = asyncio.current_task()
+        watch = asyncio.ensure_future(self._disconnected())
+        watch.add_done_callback(lambda _: self.drop())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self.gone and task is not None and not task.uncancel():
+                raise ClientGone from None
+            raise
+        finally:
+            self._task = None
+            watch.cancel()
+
+    def drop(self) -> None:
+        """Give the client up: it hung up, or it does not read."""
+        if self._task is not None:
+            self.gone = True
+            self._task.cancel()
+            self._task = None
+
+    async def _disconnected(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    async def _body(self) -> bytes:
+        length = self.header(b"content-length")
+        if length is not None and length.isdigit() and int(length) > LARGEST_BODY_BYTES:
+            raise _too_large()
+        pieces: list[bytes] = []
+        size = 0
+        now = asyncio.get_running_loop().time
+        latest = now() + _BODY_SECONDS
+        try:
+            async with asyncio.timeout(_BODY_PAUSE_SECONDS) as deadline:
+                while True:
+                    message = await self.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    pieces.append(message.get("body", b""))
+                    size += len(pieces[-1])
+                    if size > LARGEST_BODY_BYTES:
+                        raise _too_large()
+                    if not message.get("more_body", False):
+                        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                    deadline.reschedule(min(latest, now() + _BODY_PAUSE_SECONDS))
+        except TimeoutError:
+            raise DeadlineExceeded("The body of the request did not arrive in time.") from None
+
+
+def _too_large() -> RequestTooLarge:
+    return RequestTooLarge(
+        f"The body of the request is larger than {LARGEST_BODY_BYTES // 1024**2} MiB. Send less at once."
+    )

@@ -1,0 +1,281 @@
+"""The body of `POST /v1/chat/completions` -> ChatRequest. Unknown fields are ignored, as both vendors do."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from leadline.chat.request import (
+    Block,
+    ChatRequest,
+    Image,
+    JsonFormat,
+    Message,
+    Reasoning,
+    Sampling,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from leadline.errors import InvalidRequest
+from leadline.ids import new_uuid
+
+MOST_TOOLS = 350
+MOST_STOPS = 8
+MOST_CHOICES = 128
+_Stop = Annotated[str, Meta(min_length=1, max_length=256)]
+_Tokens = Annotated[int, Meta(ge=1, le=2**31)]
+_Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+
+class TextPart(msgspec.Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class ImageUrl(msgspec.Struct):
+    url: Annotated[str, Meta(min_length=1)]
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(msgspec.Struct, tag_field="type", tag="image_url"):
+    image_url: ImageUrl
+
+
+class RefusalPart(msgspec.Struct, tag_field="type", tag="refusal"):
+    refusal: str
+
+
+class FunctionCall(msgspec.Struct):
+    name: str
+    arguments: str = ""
+
+
+class WireToolCall(msgspec.Struct):
+    function: FunctionCall
+    id: str | None = None
+
+
+class SystemMessage(msgspec.Struct, tag_field="role", tag="system"):
+    content: str | list[TextPart]
+    name: str | None = None
+
+
+class DeveloperMessage(msgspec.Struct, tag_field="role", tag="developer"):
+    content: str | list[TextPart]
+    name: str | None = None
+
+
+class UserMessage(msgspec.Struct, tag_field="role", tag="user"):
+    content: str | list[TextPart | ImagePart]
+    name: str | None = None
+
+
+class AssistantMessage(msgspec.Struct, tag_field="role", tag="assistant"):
+    content: str | list[TextPart | RefusalPart] | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[WireToolCall] | None = None
+    name: str | None = None
+
+
+class ToolMessage(msgspec.Struct, tag_field="role", tag="tool"):
+    content: str | list[TextPart | ImagePart]
+    tool_call_id: str
+
+
+WireMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+
+
+class Function(msgspec.Struct):
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class WireTool(msgspec.Struct):
+    function: Function
+    type: Literal["function"] = "function"
+
+
+class NamedFunction(msgspec.Struct):
+    name: str
+
+
+class NamedTool(msgspec.Struct):
+    function: NamedFunction
+    type: Literal["function"] = "function"
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class TextFormat(msgspec.Struct, tag_field="type", tag="text"):
+    pass
+
+
+class JsonObjectFormat(msgspec.Struct, tag_field="type", tag="json_object"):
+    pass
+
+
+class JsonSchema(msgspec.Struct):
+    schema: dict[str, Any]
+
+
+class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema"):
+    json_schema: JsonSchema
+
+
+class Body(msgspec.Struct):
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    messages: Annotated[list[WireMessage], Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: _Tokens | None = None
+    max_completion_tokens: _Tokens | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: _Stop | Annotated[list[_Stop], Meta(max_length=MOST_STOPS)] | None = None
+    n: Annotated[int, Meta(ge=1, le=MOST_CHOICES)] | None = None
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: Annotated[list[WireTool], Meta(max_length=MOST_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    reasoning_effort: str | None = None
+    # What would change the answer and is not done, so it is refused by name.
+    logit_bias: dict[str, float] | None = None
+    functions: list[Any] | None = None
+    function_call: Any = None
+    deferred: bool | None = None
+    modalities: list[str] | None = None
+    chat_template: Any = None
+    chat_template_kwargs: Any = None
+
+    @property
+    def includes_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+def to_request(body: Body) -> ChatRequest:
+    """The request in our own words, or InvalidRequest."""
+    _refuse_what_is_not_done(body)
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs to be true.", "top_logprobs")
+    sampling = Sampling(
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        seed=body.seed,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+    )
+    return ChatRequest(
+        model=body.model,
+        messages=tuple(_message(message, f"messages[{i}]") for i, message in enumerate(body.messages)),
+        max_output_tokens=body.max_completion_tokens or body.max_tokens,
+        sampling=sampling,
+        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+        choices=body.n or 1,
+        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        tools=tuple(_tool(tool.function) for tool in body.tools or ()),
+        tool_choice=_tool_choice(body),
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        json_format=_json_format(body),
+    )
+
+
+def _refuse_what_is_not_done(body: Body) -> None:
+    refused = {
+        "logit_bias": bool(body.logit_bias),
+        "functions": bool(body.functions),
+        "function_call": bool(body.function_call),
+        "deferred": bool(body.deferred),
+        "modalities": bool(body.modalities) and body.modalities != ["text"],
+        "reasoning_effort": body.reasoning_effort not in (None, "none"),
+        "chat_template": body.chat_template is not None,
+        "chat_template_kwargs": bool(body.chat_template_kwargs),
+    }
+    for param, wanted in refused.items():
+        if wanted:
+            raise InvalidRequest(f"{param} is not supported by this model. Leave it out.", param)
+
+
+def _message(message: WireMessage, at: str) -> Message:
+    match message:
+        case SystemMessage() | DeveloperMessage():
+            return Message("system", _blocks(message.content, at), message.name)
+        case UserMessage():
+            return Message("user", _blocks(message.content, at), message.name)
+        case ToolMessage():
+            content = tuple(block for block in _blocks(message.content, at) if isinstance(block, Text | Image))
+            return Message("tool", (ToolResult(message.tool_call_id, content),))
+        case AssistantMessage():
+            return Message("assistant", _said(message, at), message.name)
+
+
+def _said(message: AssistantMessage, at: str) -> tuple[Block, ...]:
+    reasoning = (Reasoning(message.reasoning_content),) if message.reasoning_content else ()
+    calls = tuple(_call(call, f"{at}.tool_calls[{i}]") for i, call in enumerate(message.tool_calls or ()))
+    if message.content is None and not calls:
+        raise InvalidRequest(f"{at}.content is missing: an assistant's message has content or tool_calls.", at)
+    return (*reasoning, *(_blocks(message.content, at) if message.content else ()), *calls)
+
+
+def _blocks(content: str | list[Any], at: str) -> tuple[Block, ...]:
+    if isinstance(content, str):
+        return (Text(content),)
+    if not content:
+        raise InvalidRequest(f"{at}.content is empty: a message must have at least one part.", f"{at}.content")
+    return tuple(_block(part) for part in content)
+
+
+def _block(part: TextPart | ImagePart | RefusalPart) -> Text | Image:
+    match part:
+        case TextPart():
+            return Text(part.text)
+        case ImagePart():
+            return Image(part.image_url.url, part.image_url.detail or "auto")
+        case RefusalPart():
+            return Text(part.refusal)
+
+
+def _call(call: WireToolCall, at: str) -> ToolCall:
+    """Some clients send no id back, and empty arguments for none."""
+    arguments = call.function.arguments.strip() or "{}"
+    try:
+        msgspec.json.decode(arguments, type=dict[str, Any])
+    except msgspec.DecodeError:
+        param = f"{at}.function.arguments"
+        raise InvalidRequest(f"{param} must be the JSON text of an object.", param) from None
+    return ToolCall(call.id or f"call_{new_uuid().hex}", call.function.name, arguments)
+
+
+def _tool(function: Function) -> Tool:
+    return Tool(function.name, function.description or "", function.parameters or {}, bool(function.strict))
+
+
+def _tool_choice(body: Body) -> ToolChoice:
+    choice = body.tool_choice
+    if choice in ("required",) and not body.tools:
+        raise InvalidRequest("tool_choice asks for a tool, but there are no tools.", "tool_choice")
+    if isinstance(choice, NamedTool):
+        if choice.function.name not in {tool.function.name for tool in body.tools or ()}:
+            raise InvalidRequest("tool_choice names a tool that is not among the tools.", "tool_choice.function.name")
+        return ToolChoice("named", choice.function.name)
+    return ToolChoice(choice or "auto")
+
+
+def _json_format(body: Body) -> JsonFormat | None:
+    match body.response_format:
+        case JsonObjectFormat():
+            return JsonFormat()
+        case JsonSchemaFormat(json_schema):
+            return JsonFormat(json_schema.schema)
+        case _:
+            return None

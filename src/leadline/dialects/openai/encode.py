@@ -1,0 +1,186 @@
+"""Events and answers -> OpenAI's chat completion, whole and in chunks.
+
+A chunk is put together from encoded pieces: what is the same in all chunks of a stream is encoded once.
+"""
+
+from typing import Any
+
+import msgspec
+
+from leadline.chat.collect import ChatAnswer, Choice
+from leadline.chat.events import (
+    ChatEvent,
+    ChoiceFinished,
+    Finished,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    ToolCallStarted,
+    Usage,
+)
+from leadline.chat.request import Reasoning, Text, ToolCall
+from leadline.dialects.openai.errors import encode_event
+from leadline.errors import LeadlineError
+from leadline.serving.pipeline import Generation
+
+Json = dict[str, Any]
+_json = msgspec.json.Encoder()
+
+
+def encode_usage(usage: Usage, cost_ticks: int) -> Json:
+    """xAI's usage: reasoning tokens stand beside the completion's, so total = prompt + completion + reasoning."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.prompt_tokens + usage.output_tokens + usage.reasoning_tokens,
+        "prompt_tokens_details": {
+            "text_tokens": usage.prompt_tokens - usage.image_tokens,
+            "audio_tokens": 0,
+            "image_tokens": usage.image_tokens,
+            "cached_tokens": usage.cached_tokens,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning_tokens,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+        "num_sources_used": 0,
+        "cost_in_usd_ticks": cost_ticks,
+    }
+
+
+def encode_answer(generation: Generation, answer: ChatAnswer) -> bytes:
+    return _json.encode(
+        {
+            "id": str(generation.request_id),
+            "object": "chat.completion",
+            "created": generation.created_at,
+            "model": generation.model,
+            "choices": [_choice(index, choice) for index, choice in enumerate(answer.choices)],
+            "usage": encode_usage(answer.usage, generation.cost_ticks),
+            "system_fingerprint": generation.fingerprint,
+        }
+    )
+
+
+def _choice(index: int, choice: Choice) -> Json:
+    message: Json = {"role": "assistant", "content": "", "refusal": None}
+    calls: list[Json] = []
+    for block in choice.content:
+        match block:
+            case Text():
+                message["content"] = block.text
+            case Reasoning():
+                message["reasoning_content"] = block.text
+            case ToolCall():
+                calls.append(_call(block.call_id, block.name, block.arguments))
+    if calls:
+        message["tool_calls"] = calls
+    encoded: Json = {"index": index, "message": message, "finish_reason": choice.finish_reason}
+    if choice.logprobs:
+        encoded["logprobs"] = _logprobs(choice.logprobs)
+    return encoded
+
+
+def _call(call_id: str, name: str, arguments: str) -> Json:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _logprobs(logprobs: tuple[TokenLogprob, ...]) -> Json:
+    return {"content": [_logprob(logprob) for logprob in logprobs], "refusal": None}
+
+
+def _logprob(logprob: TokenLogprob) -> Json:
+    encoded = _token(logprob)
+    encoded["top_logprobs"] = [_token(other) for other in logprob.top]
+    return encoded
+
+
+def _token(logprob: TokenLogprob) -> Json:
+    return {"token": logprob.token, "logprob": logprob.logprob, "bytes": logprob.token_bytes}
+
+
+class ChunkEncoder:
+    """Encodes one stream. A tool call goes out whole, in one chunk, as xAI sends it."""
+
+    keep_alive = b": keep-alive\n\n"
+
+    def __init__(self, generation: Generation, *, includes_usage: bool) -> None:
+        self._generation = generation
+        self._includes_usage = includes_usage
+        shell = {
+            "id": str(generation.request_id),
+            "object": "chat.completion.chunk",
+            "created": generation.created_at,
+            "model": generation.model,
+            "system_fingerprint": generation.fingerprint,
+        }
+        self._before = b"data: " + _json.encode(shell)[:-1] + b',"choices":['
+        self._unfinished = generation.choices
+        self._last: ChoiceFinished | None = None
+        self._calls: dict[int, list[tuple[str, str, list[str]]]] = {}
+
+    def encode(self, batch: tuple[ChatEvent, ...]) -> bytes:
+        return b"".join([self._event(event) for event in batch])
+
+    def error(self, error: LeadlineError) -> bytes:
+        return encode_event(error)
+
+    def _event(self, event: ChatEvent) -> bytes:
+        match event:
+            case TextDelta():
+                return self._text(event)
+            case ReasoningDelta():
+                return self._chunk(event.choice, {"reasoning_content": event.text})
+            case ToolCallStarted():
+                self._calls.setdefault(event.choice, []).append((event.call_id, event.name, []))
+            case ToolCallDelta():
+                self._calls[event.choice][event.index][2].append(event.arguments)
+            case Started():
+                role = {"role": "assistant", "content": ""}
+                return b"".join(self._chunk(choice, role) for choice in range(self._generation.choices))
+            case ChoiceFinished():
+                return self._finish(event)
+            case Finished():
+                return self._end(event.usage)
+        return b""
+
+    def _text(self, event: TextDelta) -> bytes:
+        more = b""
+        if event.logprobs:
+            more = b',"logprobs":' + _json.encode(_logprobs(event.logprobs))
+        return b'%b{"index":%d,"delta":{"content":%b}%b,"finish_reason":null}]}\n\n' % (
+            self._before,
+            event.choice,
+            _json.encode(event.text),
+            more,
+        )
+
+    def _chunk(self, choice: int, delta: Json, finish_reason: str | None = None, usage: Json | None = None) -> bytes:
+        body = _json.encode({"index": choice, "delta": delta, "finish_reason": finish_reason})
+        tail = b"" if usage is None else b',"usage":' + _json.encode(usage)
+        return self._before + body + b"]" + tail + b"}\n\n"
+
+    def _finish(self, event: ChoiceFinished) -> bytes:
+        """The choice's calls and its end. The last choice's end waits for the usage that it may carry."""
+        calls = b"".join(
+            self._chunk(event.choice, {"tool_calls": [{"index": i} | _call(call_id, name, "".join(pieces) or "{}")]})
+            for i, (call_id, name, pieces) in enumerate(self._calls.pop(event.choice, ()))
+        )
+        self._unfinished -= 1
+        if self._unfinished == 0:
+            self._last = event
+            return calls
+        return calls + self._chunk(event.choice, {}, event.reason)
+
+    def _end(self, usage: Usage) -> bytes:
+        encoded = encode_usage(usage, self._generation.cost_ticks)
+        last = self._last
+        assert last is not None, "every choice is finished before the answer is"
+        if not self._includes_usage:
+            return self._chunk(last.choice, {}, last.reason, encoded) + b"data: [DONE]\n\n"
+        usage_chunk = self._before + b'],"usage":' + _json.encode(encoded) + b"}\n\n"
+        return self._chunk(last.choice, {}, last.reason) + usage_chunk + b"data: [DONE]\n\n"

@@ -1,0 +1,117 @@
+"""From the configuration to engines and models: what runs here, and under which names."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+
+from leadline.catalog.catalog import Catalog, build_catalog
+from leadline.config import Config, ConfigurationError, EngineSection, ModelSection, PriceSection
+from leadline.engines.engine import Engine
+from leadline.engines.llamacpp.engine import LlamaCppEngine, Provide, Settings, Weights
+from leadline.engines.upstream.engine import UpstreamEngine
+from leadline.errors import InvalidRequest
+from leadline.weights.gguf import context_tokens
+from leadline.weights.known import DEFAULT, KNOWN
+from leadline.weights.pull import Progress, adopt, pull
+from leadline.weights.store import Store
+
+# What runs where the file names no engine.
+DEFAULT_ENGINE = EngineSection(name="default", kind="llamacpp", weights=DEFAULT.name)
+DEFAULT_MODEL = ModelSection(
+    name=DEFAULT.name,
+    engine=DEFAULT_ENGINE.name,
+    default_max_output_tokens=512,
+    prices=PriceSection(input=Decimal("0.10"), cached_input=Decimal("0.025"), output=Decimal("0.40")),
+)
+# A longer context than this costs memory that most requests do not need; the file may ask for it.
+_CONTEXT_TOKENS = 8192
+_PARALLEL_REQUESTS = 16
+
+Watch = Callable[[str, Progress], None]
+
+
+def sections(config: Config) -> tuple[tuple[EngineSection, ...], tuple[ModelSection, ...]]:
+    """The engines and models to run: the file's, or the default ones."""
+    if config.engines and not config.models:
+        raise ConfigurationError("There are [[engines]] but no [[models]]: name at least one model.")
+    engines = config.engines or (DEFAULT_ENGINE,)
+    models = config.models or (DEFAULT_MODEL,)
+    for model in models:
+        if model.engine not in {engine.name for engine in engines}:
+            raise ConfigurationError(f"model {model.name!r} names the engine {model.engine!r}, which is not there.")
+    return engines, models
+
+
+def build(
+    config: Config, store: Store, created_at: int, watch: Watch, environment: Mapping[str, str] = os.environ
+) -> tuple[list[Engine], Catalog]:
+    """Engines, not yet started, and the catalog of their models. `watch` sees every download."""
+    engine_sections, model_sections = sections(config)
+    engines = {section.name: _engine(section, store, watch, environment) for section in engine_sections}
+    return list(engines.values()), build_catalog(model_sections, engines, created_at)
+
+
+def _engine(section: EngineSection, store: Store, watch: Watch, environment: Mapping[str, str]) -> Engine:
+    if section.kind != "llamacpp":
+        assert section.url is not None, "checked with the configuration"
+        return UpstreamEngine(section.name, section.kind, section.url.rstrip("/"), _api_key(section, environment))
+    settings = Settings(
+        context_tokens=section.context_tokens or _CONTEXT_TOKENS,
+        parallel_requests=section.parallel_requests or _PARALLEL_REQUESTS,
+        threads=section.threads or _usable_cores(),
+    )
+    return LlamaCppEngine(section.name, _provider(section, store, watch), settings)
+
+
+def _provider(section: EngineSection, store: Store, watch: Watch) -> Provide:
+    wanted = section.weights or DEFAULT.name
+
+    async def provide(tell: Callable[[str], None]) -> Weights:
+        def progress(now: Progress) -> None:
+            tell(_sentence(wanted, now))
+            watch(wanted, now)
+
+        if store.path(wanted) is None and wanted in KNOWN:
+            await pull(store, KNOWN[wanted], progress)
+        path = await asyncio.to_thread(store.resolve, wanted)
+        digest = await asyncio.to_thread(store.digest, path)
+        return Weights(path, digest, await asyncio.to_thread(context_tokens, path))
+
+    return provide
+
+
+def _sentence(name: str, now: Progress) -> str:
+    if not now.total_bytes:
+        return f"{now.stage} {name}"
+    return f"{now.stage} {name}, {now.done_bytes / 1e6:.0f} of {now.total_bytes / 1e6:.0f} MB"
+
+
+def _api_key(section: EngineSection, environment: Mapping[str, str]) -> str | None:
+    if section.api_key_env is None:
+        return section.api_key
+    key = environment.get(section.api_key_env)
+    if not key:
+        raise ConfigurationError(
+            f"engine {section.name!r} takes its key from the environment variable {section.api_key_env}, "
+            "which is not set."
+        )
+    return key
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+async def pull_weights(data: Path, name_or_file: str | None, watch: Watch) -> Path:
+    """Bring weights into the instance: the default ones, known ones by name, or a GGUF file."""
+    store = Store(data / "models")
+    wanted = name_or_file or DEFAULT.name
+    if wanted in KNOWN:
+        return await pull(store, KNOWN[wanted], lambda now: watch(wanted, now))
+    if not wanted.lower().endswith(".gguf"):
+        raise InvalidRequest(f"No known model is named {wanted!r}. Known: {', '.join(KNOWN)}; or give a .gguf file.")
+    return await adopt(store, Path(wanted), None, lambda now: watch(wanted, now))

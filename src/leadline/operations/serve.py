@@ -1,0 +1,206 @@
+"""`leadline serve`: opens the instance, starts the engines, answers HTTP and commands, and drains at the end."""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import uvicorn
+
+from leadline.catalog.catalog import Catalog
+from leadline.engines.engine import Engine
+from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied
+from leadline.operations import models
+from leadline.operations.app import create_app
+from leadline.operations.control import serve_control
+from leadline.operations.instance import Instance, control_socket
+from leadline.operations.logs import start_logging
+from leadline.operations.quickstart import Quickstart
+from leadline.weights.pull import Progress
+from leadline.weights.store import Store
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8080
+DRAIN_SECONDS = 30
+_BACKLOG = 2048
+_READY_EVERY_SECONDS = 0.05
+_log = logging.getLogger("leadline.serve")
+
+
+class PortInUse(LeadlineError):
+    """Another program listens on this port."""
+
+
+class Terminal(Protocol):
+    """What `serve` tells the person who started it."""
+
+    def serving(self, base_url: str, data: Path) -> None: ...
+
+    def pulling(self, name: str, progress: Progress) -> None: ...
+
+    def ready(self, model: str, detail: str) -> None: ...
+
+    def quickstart(self, result: Quickstart) -> None: ...
+
+    def warn(self, sentence: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    quickstart: bool = False
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: a drained server exits with 0, not by the signal."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        """The first signal drains, the second one does not wait."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+async def serve(data: Path, options: Options, terminal: Terminal) -> None:
+    """Run until SIGTERM or SIGINT. Every command beside it goes through its control socket."""
+    if options.quickstart and not _is_loopback(options.host):
+        raise PermissionDenied(
+            "--quickstart shows a key on the terminal, so it serves only this machine. Leave --host out."
+        )
+    async with AsyncExitStack() as stack:
+        instance = await Instance.open(data)
+        stack.push_async_callback(instance.close)
+        stack.callback(start_logging(data / "logs").stop)
+        [(created_at,)] = await instance.database.rows("SELECT MIN(applied_at) FROM migrations")
+        engines, catalog = models.build(instance.config, Store(data / "models"), created_at, terminal.pulling)
+        sockets = _listen(options)
+        for listening in sockets:
+            stack.callback(listening.close)
+        port = sockets[0].getsockname()[1]
+        if instance.config.server.public_url is None:
+            instance.base_url = f"http://localhost:{port}"
+        _warn_of_plain_http(instance, options, terminal)
+        for engine in engines:
+            await engine.start()
+            stack.push_async_callback(engine.close)
+        control = await serve_control(instance)
+        stack.callback(control_socket(data).unlink, missing_ok=True)
+        stack.callback(control.close)
+        terminal.serving(instance.base_url, data)
+        await _serve_http(instance, catalog, sockets, _welcome(instance, catalog, options, terminal, port))
+
+
+async def _serve_http(instance: Instance, catalog: Catalog, sockets: list[socket.socket], welcome: object) -> None:
+    server = _Server(
+        uvicorn.Config(
+            create_app(instance, catalog),
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+    )
+    assert asyncio.iscoroutine(welcome)
+    greeting = asyncio.create_task(welcome)
+    try:
+        await server.serve(sockets)
+    finally:
+        greeting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await greeting
+
+
+async def _welcome(instance: Instance, catalog: Catalog, options: Options, terminal: Terminal, port: int) -> None:
+    """Tell when each model is ready; with --quickstart, make the first key and ask a first question."""
+    for model in catalog.models:
+        said = ""
+        while not model.engine.status.ready:
+            if _is_trouble(model.engine) and model.engine.status.detail != said:
+                said = model.engine.status.detail
+                terminal.warn(f"{model.name}: {said}")
+            await asyncio.sleep(_READY_EVERY_SECONDS)
+        terminal.ready(model.name, model.engine.status.detail)
+    if options.quickstart:
+        try:
+            result = await Quickstart.run(instance, catalog, port)
+        except LeadlineError as error:
+            _log.warning("quickstart failed", extra={"why": str(error)})
+            terminal.warn(f"The first question could not be asked: {error}")
+            return
+        if result is not None:
+            terminal.quickstart(result)
+
+
+def _is_trouble(engine: Engine) -> bool:
+    return not engine.status.detail.startswith(("downloading", "unpacking", "checking", "loading", "not "))
+
+
+def _warn_of_plain_http(instance: Instance, options: Options, terminal: Terminal) -> None:
+    if not _is_loopback(options.host) and not instance.base_url.startswith("https://"):
+        terminal.warn("Keys travel unencrypted over http. Put a proxy with TLS in front and set [server] public_url.")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(options: Options) -> list[socket.socket]:
+    """The sockets of a host: for the default one, both loopback addresses on one port."""
+    first = _socket(options.host, options.port)
+    sockets = [first]
+    if options.host == DEFAULT_HOST and socket.has_ipv6:
+        with contextlib.suppress(OSError, PortInUse):
+            sockets.append(_socket("::1", first.getsockname()[1]))
+    return sockets
+
+
+def _socket(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        raise InvalidRequest(f"There is no host {host!r} on this machine.", "host") from None
+    listening = socket.socket(family, kind)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Accepted sockets inherit it: no small piece of a stream waits for the acknowledgement of the one before.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(
+                f"Port {port} is in use by another program. Start on another port: leadline serve --port {port + 1}"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise PermissionDenied(f"This user may not listen on port {port}. Choose one above 1023.") from None
+        raise InvalidRequest(f"{host} is not an address of this machine.", "host") from None
+    listening.settimeout(0)
+    return listening
