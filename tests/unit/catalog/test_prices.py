@@ -9,6 +9,7 @@ from leadline.chat.events import Usage
 from leadline.config import PriceSection
 
 PRICES = st.decimals(0, 1000, places=4)
+SECTIONS = st.builds(PriceSection, input=PRICES, output=PRICES, cached_input=PRICES, image=PRICES, reasoning=PRICES)
 TOKENS = st.integers(0, 10**7)
 
 
@@ -49,15 +50,13 @@ def test_a_kind_whose_price_is_zero_is_free() -> None:
     assert (prices.cached_input, prices.reasoning) == (0, 0)
 
 
-@given(
-    st.builds(PriceSection, input=PRICES, output=PRICES, cached_input=PRICES, image=PRICES, reasoning=PRICES), st.data()
-)
-def test_no_answer_costs_more_than_the_bound_that_is_reserved(section: PriceSection, draw: st.DataObject) -> None:
+@given(SECTIONS, st.data())
+def test_no_answer_costs_more_than_the_bound_that_is_reserved(section: PriceSection, data: st.DataObject) -> None:
     prices = prices_of(section)
-    prompt, answer = draw.draw(TOKENS), draw.draw(TOKENS)
-    cached = draw.draw(st.integers(0, prompt))
-    image = draw.draw(st.integers(0, prompt - cached))
-    reasoning = draw.draw(st.integers(0, answer))
+    prompt, answer = data.draw(TOKENS), data.draw(TOKENS)
+    cached = data.draw(st.integers(0, prompt))
+    image = data.draw(st.integers(0, prompt - cached))
+    reasoning = data.draw(st.integers(0, answer))
 
     cost = prices.cost(Usage(prompt, cached, image, answer - reasoning, reasoning))
 

@@ -15,7 +15,10 @@ CHARGE = (
 )
 MOVE = "UPDATE accounts SET balance_ticks = balance_ticks + {0}"
 HOLD = "INSERT INTO holds VALUES ({0}, 'org_alice', 'key-1', 'mock', {1}, 1)"
-ENTRY = "INSERT INTO entries (id, organisation_id, at, kind, amount_ticks, reason) VALUES ('e', 'org_alice', 1, {0}, {1}, '')"
+ENTRY = (
+    "INSERT INTO entries (id, organisation_id, at, kind, amount_ticks, reason)"
+    " VALUES ('e', 'org_alice', 1, {0}, {1}, '')"
+)
 
 
 @pytest.fixture

@@ -1,0 +1,188 @@
+"""An engine that replays scripts: what it answers, where it breaks, and where it waits are the test's choice."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import dataclass, field
+
+from leadline.chat.events import (
+    ChatEvent,
+    ChoiceFinished,
+    Finished,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    ToolCallStarted,
+    Usage,
+)
+from leadline.chat.request import ChatRequest, Text, ToolResult
+from leadline.engines.engine import EngineStatus, ModelFacts
+from leadline.errors import EngineFailed, Unavailable
+
+CAPABILITIES = frozenset(("chat", "tools", "json", "logprobs", "reasoning"))
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Wait here until the engine's `release` is set, or the request is aborted."""
+
+
+Step = tuple[ChatEvent, ...] | Exception | Stall
+Script = Callable[[ChatRequest], Iterable[Step]]
+
+
+@dataclass
+class ScriptedEngine:
+    """`scripts` by upstream model name. Every request, abort and end is on record; events are set from the loop."""
+
+    scripts: dict[str, Script]
+    name: str = "scripted"
+    ready: bool = True
+    context_tokens: int | None = 1000
+    requests: list[ChatRequest] = field(default_factory=list)
+    aborted: list[str] = field(default_factory=list)
+    running: int = 0
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def status(self) -> EngineStatus:
+        return EngineStatus(self.ready, "scripted" if self.ready else "loading")
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def facts(self, model: str) -> ModelFacts:
+        return ModelFacts(self.context_tokens, CAPABILITIES, ("scripted", model))
+
+    def most_prompt_tokens(self, request: ChatRequest) -> int:
+        return prompt_tokens(request)
+
+    async def count_prompt_tokens(self, request: ChatRequest) -> int | None:
+        return prompt_tokens(request)
+
+    async def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        self.requests.append(request)
+        self.running += 1
+        ended = False
+        try:
+            for step in self.scripts[request.model](request):
+                if isinstance(step, Stall):
+                    await self.release.wait()
+                elif isinstance(step, Exception):
+                    ended = True
+                    raise step
+                else:
+                    yield step
+            ended = True
+        finally:
+            self.running -= 1
+            if not ended:
+                self.aborted.append(request.model)
+
+
+def prompt_tokens(request: ChatRequest) -> int:
+    """A token a word."""
+    return sum(len(words(message.content)) for message in request.messages)
+
+
+def words(blocks: Iterable[object]) -> list[str]:
+    out: list[str] = []
+    for block in blocks:
+        match block:
+            case Text():
+                out += block.text.split()
+            case ToolResult():
+                out += words(block.content)
+            case _:
+                out.append("block")
+    return out
+
+
+def echo(request: ChatRequest) -> Iterable[Step]:
+    """The last message's words, one a token, as many as are allowed."""
+    said = words(request.messages[-1].content)
+    most = request.max_output_tokens or 0
+    prompt = prompt_tokens(request)
+    yield (Started(prompt, 0),)
+    for number, word in enumerate(said[:most]):
+        text = word if number == 0 else f" {word}"
+        logprobs = ()
+        if request.top_logprobs is not None:
+            top = tuple(TokenLogprob(f"other{i}", -2.0 - i, (111,)) for i in range(request.top_logprobs))
+            logprobs = (TokenLogprob(text, -0.5, tuple(text.encode()), top),)
+        yield (TextDelta(text, 1, 0, logprobs),)
+    yield (
+        ChoiceFinished("length" if len(said) > most else "stop"),
+        Finished(Usage(prompt_tokens=prompt, output_tokens=min(most, len(said)))),
+    )
+
+
+def slow_echo(request: ChatRequest) -> Iterable[Step]:
+    """Three words, then it stalls."""
+    yield (Started(prompt_tokens(request), 0),)
+    for word in ("one", " two", " three"):
+        yield (TextDelta(word),)
+    yield Stall()
+    yield (ChoiceFinished("stop"), Finished(Usage(prompt_tokens=prompt_tokens(request), output_tokens=3)))
+
+
+def stall(request: ChatRequest) -> Iterable[Step]:
+    """Begins on the prompt and says nothing."""
+    yield (Started(prompt_tokens(request), 0),)
+    yield Stall()
+
+
+def broken_before(_: ChatRequest) -> Iterable[Step]:
+    yield EngineFailed("The engine broke.")
+
+
+def broken_in_prompt(request: ChatRequest) -> Iterable[Step]:
+    yield (Started(prompt_tokens(request), 0),)
+    yield EngineFailed("The engine broke.")
+
+
+def broken_after(request: ChatRequest) -> Iterable[Step]:
+    yield (Started(prompt_tokens(request), 0),)
+    yield (TextDelta("one"), TextDelta(" two"))
+    yield EngineFailed("The engine broke.")
+
+
+def busy(_: ChatRequest) -> Iterable[Step]:
+    yield Unavailable("The engine is busy.")
+
+
+def crash(_: ChatRequest) -> Iterable[Step]:
+    """A bug of ours, not a fact."""
+    yield RuntimeError("a secret of the inside")
+
+
+def weather(request: ChatRequest) -> Iterable[Step]:
+    """Thinks, speaks, and calls two tools; once it has their results, it answers."""
+    prompt = prompt_tokens(request)
+    if request.messages[-1].role == "tool":
+        yield from echo(request)
+        return
+    yield (Started(prompt, 2),)
+    yield (ReasoningDelta("hm"), ReasoningDelta(", two"))
+    yield (TextDelta("Let me look."),)
+    yield (ToolCallStarted(0, "call_a", "weather"), ToolCallDelta(0, '{"city":'), ToolCallDelta(0, '"Paris"}'))
+    yield (ToolCallStarted(1, "call_b", "clock"), ToolCallDelta(1, "{}", 0))
+    yield (
+        ChoiceFinished("tool_calls"),
+        Finished(Usage(prompt_tokens=prompt, cached_tokens=2, output_tokens=5, reasoning_tokens=2)),
+    )
+
+
+SCRIPTS: dict[str, Script] = {
+    "echo": echo,
+    "slow": slow_echo,
+    "stall": stall,
+    "broken-before": broken_before,
+    "broken-in-prompt": broken_in_prompt,
+    "broken-after": broken_after,
+    "busy": busy,
+    "crash": crash,
+    "weather": weather,
+}
