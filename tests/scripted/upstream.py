@@ -1,0 +1,109 @@
+"""A remote OpenAI-compatible server that replays scripts over real HTTP: bytes, pauses, and broken connections."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Reply:
+    """`pieces` go out one write each. `ends`: properly, by a broken connection, or never."""
+
+    status: int = 200
+    pieces: tuple[bytes, ...] = ()
+    ends: str = "properly"
+    content_type: str = "text/event-stream"
+
+
+@dataclass
+class ScriptedUpstream:
+    """`reply` answers every chat request. What came in and how many callers went away is on record."""
+
+    reply: Reply = field(default_factory=Reply)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[str] = field(default_factory=list)
+    connections: int = 0
+    hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    url: str = ""
+    _serving: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator["ScriptedUpstream"]:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in self._serving:
+                task.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving.add(asyncio.create_task(self._serve(reader, writer)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            await self._converse(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.transport.abort()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            lengths = [line for line in head.lower().split("\r\n") if line.startswith("content-length:")]
+            body = await reader.readexactly(int(lengths[0].partition(":")[2])) if lengths else b""
+            if "/models" in head:
+                await self._write(writer, _json_reply({"data": [{"id": "tiny", "max_model_len": 500}]}))
+                continue
+            self.headers.append(head)
+            self.bodies.append(json.loads(body))
+            await self._write(writer, self.reply)
+            if self.reply.ends == "never":
+                await reader.read()
+                self.hung_up.set()
+            if self.reply.ends != "properly":
+                break
+
+    async def _write(self, writer: asyncio.StreamWriter, reply: Reply) -> None:
+        writer.write(
+            f"HTTP/1.1 {reply.status} X\r\nContent-Type: {reply.content_type}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        )
+        for piece in reply.pieces:
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await writer.drain()
+        if reply.ends == "properly":
+            writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+
+def _json_reply(value: Any, status: int = 200) -> Reply:
+    return Reply(status, (json.dumps(value).encode(),), content_type="application/json")
+
+
+def refusal(status: int, value: Any) -> Reply:
+    return _json_reply(value, status)
+
+
+def sse(*chunks: dict[str, Any], done: bool = True) -> bytes:
+    """Chunks as server-sent events."""
+    lines = [b"data: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\n\n" for chunk in chunks]
+    return b"".join(lines) + (b"data: [DONE]\n\n" if done else b"")
+
+
+def delta(**fields: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": None}]}
+
+
+def finish(reason: str, **usage: Any) -> dict[str, Any]:
+    chunk: dict[str, Any] = {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+    return chunk | ({"usage": usage} if usage else {})
