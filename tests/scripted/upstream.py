@@ -75,9 +75,8 @@ class ScriptedUpstream:
                 break
 
     async def _write(self, writer: asyncio.StreamWriter, reply: Reply) -> None:
-        writer.write(
-            f"HTTP/1.1 {reply.status} X\r\nContent-Type: {reply.content_type}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
-        )
+        lines = f"HTTP/1.1 {reply.status} X", f"Content-Type: {reply.content_type}", "Transfer-Encoding: chunked"
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
         for piece in reply.pieces:
             writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             await writer.drain()

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from tests.raw import Raw, head, parse, post, request
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
@@ -90,7 +89,14 @@ def test_what_is_not_done_is_refused_by_name(server, more, param):
 
 
 def test_what_has_no_effect_is_accepted(server):
-    harmless = {"store": True, "user": "u", "service_tier": "auto", "metadata": {"a": "b"}, "unheard_of": [1], "n": None}
+    harmless = {
+        "store": True,
+        "user": "u",
+        "service_tier": "auto",
+        "metadata": {"a": "b"},
+        "unheard_of": [1],
+        "n": None,
+    }
     assert post(server.port, CHAT, server.api_key, json.dumps(ASK | harmless).encode()).status == 200
     harmless = {"metadata": {"user_id": "u"}, "thinking": {"type": "adaptive"}, "context_management": {"edits": []}}
     assert post(server.port, MESSAGES, server.api_key, json.dumps(ASK | harmless).encode()).status == 200

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-
 from tests.scripted.server import ScriptedServer
 
 ASK = [{"role": "user", "content": "what is the answer"}]

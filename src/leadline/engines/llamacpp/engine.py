@@ -16,11 +16,12 @@ from leadline.engines.llamacpp.supervisor import Child, Supervisor
 from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
 from leadline.engines.upstream.encode import encode_messages
 from leadline.engines.upstream.http import Address, ConnectionBroken, HttpClient, Unreachable
-from leadline.errors import LeadlineError, Unavailable
+from leadline.errors import InvalidRequest, LeadlineError, Unavailable
 
 # How long a request that the engine lost before it began waits for the next child.
 RESTART_SECONDS = 30.0
 _ASK_SECONDS = 10.0
+_HEARTBEAT_SECONDS = 5.0
 _CAPABILITIES: frozenset[Capability] = frozenset(("chat", "logprobs"))
 # Small models need the unlikely tokens cut off: without it, one strange token derails an answer.
 _SAMPLING = {"top_k": 40, "min_p": 0.05}
@@ -108,7 +109,7 @@ class LlamaCppEngine:
     def most_prompt_tokens(self, request: ChatRequest) -> int:
         return most_prompt_tokens(request)
 
-    async def count_prompt_tokens(self, request: ChatRequest) -> int | None:
+    async def count_prompt_tokens(self, request: ChatRequest) -> int:
         client = self._ready_client()
         rendered = await client.post("/apply-template", {"messages": encode_messages(request.messages)}, _ASK_SECONDS)
         question = {"content": rendered["prompt"], "add_special": True, "parse_special": True}
@@ -132,20 +133,27 @@ class LlamaCppEngine:
                 yield batch
 
     async def _generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
-        room = self._room.take(await self._most_tokens(request))
-        async with room, aclosing(self._ready_client().generate(request)) as batches:
+        fitted, tokens = await self._fitted(request)
+        async with self._room.take(tokens), aclosing(self._ready_client().generate(fitted)) as batches:
             async for batch in batches:
                 yield batch
 
-    async def _most_tokens(self, request: ChatRequest) -> int:
-        """Of the engine's cache, with the prompt counted exactly only where its upper bound does not fit."""
+    async def _fitted(self, request: ChatRequest) -> tuple[ChatRequest, int]:
+        """The request within the context, and the tokens of the engine's cache that it can need. The prompt is counted
+        exactly only where its upper bound does not fit."""
         assert request.max_output_tokens is not None
         context = self.settings.context_tokens
-        most = min(context, most_prompt_tokens(request) + request.max_output_tokens)
-        if self._room.fits(most):
-            return most
-        exact = await self.count_prompt_tokens(request) or context
-        return min(context, exact + request.max_output_tokens)
+        most = most_prompt_tokens(request) + request.max_output_tokens
+        if most <= context and self._room.fits(most):
+            return request, most
+        exact = await self.count_prompt_tokens(request)
+        if exact >= context:
+            raise InvalidRequest(
+                f"This model's context is {context} tokens, but the prompt has {exact}. Send a shorter prompt.",
+                "messages",
+            )
+        output_tokens = min(request.max_output_tokens, context - exact)
+        return replace(request, max_output_tokens=output_tokens), exact + output_tokens
 
     def _ready_client(self) -> ChatClient:
         if self._client is None:
@@ -196,7 +204,7 @@ class LlamaCppEngine:
 
     async def _alive(self) -> bool:
         try:
-            await self._ready_client().get("/health", _ASK_SECONDS)
+            await self._ready_client().get("/health", _HEARTBEAT_SECONDS)
         except LeadlineError:
             return False
         return True

@@ -1,0 +1,34 @@
+"""The default model's weights for tests, pulled once and shared by all runs."""
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from leadline.errors import LeadlineError
+from leadline.weights.known import DEFAULT
+from leadline.weights.pull import pull
+from leadline.weights.store import Store
+
+FOLDER = Path(os.environ.get("LEADLINE_TEST_MODELS") or Path(__file__).parent.parent / ".cache" / "models")
+
+
+def default_weights() -> Path:
+    """The GGUF file. Without an index to pull it from the test skips with the reason; in CI it fails."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return asyncio.run(pull(Store(FOLDER), DEFAULT, lambda _: None))
+        except LeadlineError as error:
+            missing(str(error))
+
+
+def missing(reason: str) -> NoReturn:
+    """What a test needs is not here: a skip with its reason, in CI a failure."""
+    if os.environ.get("LEADLINE_CI") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
