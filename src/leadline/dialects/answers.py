@@ -43,10 +43,10 @@ async def send_stream(exchange: Exchange, generation: Generation, encoder: Strea
         writer = _Writer(exchange, encoder.keep_alive)
         try:
             await _write_all(writer, generation, encoder)
-        except LeadlineError as error:
+        except Exception as error:
             if not exchange.started:
                 raise
-            await writer.write(encoder.error(error))
+            await writer.write(encoder.error(exchange.told(error)))
         except asyncio.CancelledError:
             if exchange.started and not exchange.gone:
                 await writer.write(encoder.error(Unavailable("The server is stopping. Send the request again.")))

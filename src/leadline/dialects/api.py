@@ -12,7 +12,7 @@ from leadline.dialects.anthropic.errors import encode_error as anthropic_error
 from leadline.dialects.exchange import Exchange, Headers, Receive, Send
 from leadline.dialects.openai import routes as openai
 from leadline.dialects.openai.errors import encode_error as openai_error
-from leadline.errors import ClientGone, InternalError, LeadlineError, NotFound, WrongMethod
+from leadline.errors import ClientGone, LeadlineError, NotFound, WrongMethod
 from leadline.serving.pipeline import Caller, Pipeline
 
 Endpoint = Callable[[Pipeline, Caller, Exchange], Awaitable[None]]
@@ -20,7 +20,6 @@ Routes = Mapping[tuple[str, str], Endpoint]
 EncodeError = Callable[[LeadlineError, str], tuple[int, bytes]]
 
 _MODEL_PATH = "/v1/models/"
-_log = logging.getLogger("leadline.api")
 _access = logging.getLogger("leadline.access")
 
 
@@ -53,11 +52,8 @@ class Api:
             await self._answer(dialect, exchange)
         except ClientGone:
             status = 499
-        except LeadlineError as error:
-            status = await _refuse(dialect, exchange, error)
-        except Exception:
-            _log.exception("a request failed", extra={"request_id": str(exchange.request_id), "path": exchange.path})
-            status = await _refuse(dialect, exchange, InternalError())
+        except Exception as error:
+            status = await _refuse(dialect, exchange, exchange.told(error))
         _access.info(
             "request",
             extra={

@@ -1,13 +1,25 @@
 """One HTTP request and its answer over ASGI, for every dialect that speaks HTTP. Sizes and waits are bounded here."""
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from leadline.errors import ClientGone, DeadlineExceeded, InvalidRequest, NotJson, RequestTooLarge
+from leadline.errors import (
+    ClientGone,
+    DeadlineExceeded,
+    EngineFailed,
+    InternalError,
+    InvalidRequest,
+    LeadlineError,
+    NotJson,
+    Refused,
+    RequestTooLarge,
+    Unavailable,
+)
 from leadline.ids import new_uuid
 
 Message = MutableMapping[str, Any]
@@ -16,6 +28,8 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 LARGEST_BODY_BYTES = 32 * 1024 * 1024
+_TELLABLE = (Refused, Unavailable, DeadlineExceeded, EngineFailed)
+_log = logging.getLogger("leadline.api")
 # A body may pause this long, and take that long in all.
 _BODY_PAUSE_SECONDS = 15.0
 _BODY_SECONDS = 300.0
@@ -66,6 +80,15 @@ class Exchange:
         if content_type != "application/json":
             raise NotJson("Send the body as JSON, with the header `Content-Type: application/json`.")
         return await self._body()
+
+    def told(self, error: Exception) -> LeadlineError:
+        """The error as the client may hear it. What is our own fault is logged, and its words stay in the log."""
+        if isinstance(error, _TELLABLE):
+            return error
+        _log.error(
+            "a request failed", exc_info=error, extra={"request_id": str(self.request_id), "path": self.path[:200]}
+        )
+        return InternalError()
 
     async def respond(self, status: int, body: bytes, headers: Headers, content_type: bytes) -> None:
         """A whole answer."""

@@ -11,7 +11,7 @@ from leadline.catalog.catalog import Catalog, Model
 from leadline.catalog.prices import Prices
 from leadline.chat.events import Finished, Usage
 from leadline.chat.request import ChatRequest, Image, Message, Text, ToolResult
-from leadline.errors import InvalidRequest, LeadlineError, Unavailable
+from leadline.errors import InvalidRequest, Unavailable
 from leadline.ledger.ledger import Charge, Hold, Ledger
 from leadline.limits.limiter import Admission, Limiter
 from leadline.money import NOTHING, Ticks
@@ -166,7 +166,7 @@ class Generation:
         self._ledger = ledger
         self._prompt_estimate = _estimated_prompt_tokens(admitted.upstream)
         self._meter = Meter(self._prompt_estimate)
-        self._failure: LeadlineError | None = None
+        self._failure: Exception | None = None
         self._finished = False
         self._settlement: asyncio.Future[None] | None = None
 
@@ -189,7 +189,7 @@ class Generation:
                         self._finished = True
                         await self._settled_in_time()
                     yield batch
-        except LeadlineError as error:
+        except Exception as error:
             self._failure = error
             raise
         finally:

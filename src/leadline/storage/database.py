@@ -6,6 +6,7 @@ during the previous commit and commits them as one transaction.
 """
 
 import asyncio
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from typing import Any
 
 import apsw
 
-from leadline.errors import LeadlineError
+from leadline.errors import LeadlineError, Unavailable
 
 Value = str | int | None
 Row = tuple[Any, ...]
@@ -26,9 +27,10 @@ Row = tuple[Any, ...]
 # Below it, SQLite can lose a WAL in a race between a reset and a reader on another connection.
 OLDEST_SQLITE = (3, 51, 3)
 BUSY_TIMEOUT_MILLISECONDS = 5_000
+_log = logging.getLogger("leadline.database")
 
 
-class DatabaseUnusable(LeadlineError):
+class DatabaseUnusable(Unavailable):
     """The database cannot be used."""
 
 
@@ -136,7 +138,10 @@ def _transact(connection: apsw.Connection, units: list[_Unit]) -> BaseException 
         # SQLite rolls back by itself when the disk is full or broken; a second ROLLBACK would hide the cause.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-        return error if isinstance(error, Conflict) else DatabaseUnusable(f"The database refused a write: {error}")
+        if isinstance(error, Conflict):
+            return error
+        _log.error("the database refused a write", extra={"why": str(error)})
+        return DatabaseUnusable("The books cannot be written now, so nothing can be run. Try again in a moment.")
     return None
 
 

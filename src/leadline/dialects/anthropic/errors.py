@@ -19,7 +19,7 @@ _TABLE: dict[type[LeadlineError], tuple[int, str]] = {
     errors.EngineFailed: (502, "api_error"),
     errors.DeadlineExceeded: (504, "api_error"),
     errors.Unavailable: (529, "overloaded_error"),
-    LeadlineError: (500, "api_error"),
+    errors.InternalError: (500, "api_error"),
 }
 
 

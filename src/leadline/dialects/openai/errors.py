@@ -21,7 +21,7 @@ _TABLE: dict[type[LeadlineError], tuple[int, str, str]] = {
     errors.EngineFailed: (502, "internal", "api_error"),
     errors.Unavailable: (503, "unavailable", "overloaded"),
     errors.DeadlineExceeded: (504, "deadline-exceeded", "timeout"),
-    LeadlineError: (500, "internal", "api_error"),
+    errors.InternalError: (500, "internal", "api_error"),
 }
 
 
