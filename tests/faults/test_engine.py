@@ -11,7 +11,6 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.weights import FOLDER, default_weights
 
 from leadline.chat.collect import ChatAnswer, collect
 from leadline.chat.events import Started, TextDelta
@@ -20,6 +19,7 @@ from leadline.engines.llamacpp.engine import LlamaCppEngine, Settings, Weights
 from leadline.engines.upstream.http import ConnectionBroken
 from leadline.errors import InvalidRequest
 from leadline.weights.store import Store
+from tests.weights import FOLDER, default_weights
 
 pytestmark = [pytest.mark.model, pytest.mark.xdist_group("model")]
 DEADLINE_SECONDS = 120

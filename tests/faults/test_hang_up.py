@@ -1,6 +1,7 @@
 """A client that hangs up: the engine is stopped at once, and what was delivered is charged."""
 
 import pytest
+
 from tests.raw import open_post
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"

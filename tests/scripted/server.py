@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import uvicorn
-from tests.scripted.engine import SCRIPTS, ScriptedEngine
 
 from leadline.catalog.catalog import Catalog, Model
 from leadline.catalog.prices import prices_of
@@ -17,6 +16,7 @@ from leadline.ledger.ledger import Balance, Entry
 from leadline.operations.app import create_app
 from leadline.operations.commands import run
 from leadline.operations.instance import Instance
+from tests.scripted.engine import SCRIPTS, ScriptedEngine
 
 EMAIL = "alice@northwind.example"
 DEADLINE_SECONDS = 30

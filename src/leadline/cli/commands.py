@@ -100,7 +100,7 @@ def init(
     \b
     Examples:
       leadline init --email mara@northwind.example --org "Northwind Labs"
-      leadline init --email mara@northwind.example --org Northwind --credit 20 --password-stdin --yes --json < password
+      leadline init --email mara@north.example --org North --password-stdin --yes --json < password
     """
     password = _password(email, from_stdin=password_stdin, yes=yes)
     first = {"credit": credit, "key": key_name}
@@ -137,7 +137,7 @@ def create_account(email: str, org: str, *, password_stdin: bool, yes: bool, as_
 
     \b
     Example:
-      leadline accounts create --email bob@southwind.example --org Southwind --password-stdin --yes < password
+      leadline accounts create --email bob@south.example --org South --password-stdin < password
     """
     password = _password(email, from_stdin=password_stdin, yes=yes)
     result = run("accounts create", {"email": email, "org": org, "password": password})

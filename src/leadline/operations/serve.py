@@ -61,10 +61,15 @@ class Options:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: a drained server exits with 0, not by the signal."""
+    """uvicorn, with signals taken from the start on, and an exit code of 0 once it has drained."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        yield
+
+    @contextmanager
+    def stopped_by_signals(self) -> Iterator[None]:
+        """The first SIGTERM or SIGINT drains, the second one does not wait."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
@@ -75,7 +80,6 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _stop(self) -> None:
-        """The first signal drains, the second one does not wait."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
@@ -105,12 +109,16 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         control = await serve_control(instance)
         stack.callback(control_socket(data).unlink, missing_ok=True)
         stack.callback(control.close)
+        server = _http_server(instance, catalog)
+        stack.enter_context(server.stopped_by_signals())
         terminal.serving(instance.base_url, data)
-        await _serve_http(instance, catalog, sockets, _welcome(instance, catalog, options, terminal, port))
+        greeting = asyncio.create_task(_welcome(instance, catalog, options, terminal, port))
+        stack.push_async_callback(_cancelled, greeting)
+        await server.serve(sockets)
 
 
-async def _serve_http(instance: Instance, catalog: Catalog, sockets: list[socket.socket], welcome: object) -> None:
-    server = _Server(
+def _http_server(instance: Instance, catalog: Catalog) -> _Server:
+    return _Server(
         uvicorn.Config(
             create_app(instance, catalog),
             http="httptools",
@@ -122,14 +130,12 @@ async def _serve_http(instance: Instance, catalog: Catalog, sockets: list[socket
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
     )
-    assert asyncio.iscoroutine(welcome)
-    greeting = asyncio.create_task(welcome)
-    try:
-        await server.serve(sockets)
-    finally:
-        greeting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await greeting
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def _welcome(instance: Instance, catalog: Catalog, options: Options, terminal: Terminal, port: int) -> None:

@@ -47,14 +47,18 @@ async def _side_by_side(engine: Engine, request: ChatRequest, prompt_estimate: i
     prompt_read = asyncio.Event()
 
     async def run(number: int) -> None:
-        if number > 0:
-            await prompt_read.wait()
+        finished = False
         try:
+            if number > 0:
+                await prompt_read.wait()
             async with aclosing(_choice(engine, _alone(request, number), prompt_estimate)) as batches:
                 async for batch in batches:
+                    finished = finished or isinstance(batch[-1], Finished)
                     await queue.put((number, batch))
                     if any(not isinstance(event, Started) for event in batch):
                         prompt_read.set()
+            if not finished:
+                raise AssertionError("an engine must end with Finished or raise")
         except Exception as error:  # whatever it is, it belongs to the reader of the queue
             await queue.put((number, error))
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from tests.raw import Raw, head, parse, post, request
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"

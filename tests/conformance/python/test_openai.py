@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+
 from tests.scripted.server import ScriptedServer
 
 ASK = [{"role": "user", "content": "what is the answer"}]

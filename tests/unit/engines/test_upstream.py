@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
-from tests.scripted.upstream import Reply, ScriptedUpstream, delta, finish, refusal, sse
 
 from leadline.chat.collect import ChatAnswer, collect
 from leadline.chat.events import Started
 from leadline.chat.request import ChatRequest, Message, Reasoning, Text, ToolCall
 from leadline.engines.upstream.engine import UpstreamEngine
 from leadline.errors import DeadlineExceeded, EngineFailed, InvalidRequest, Unavailable
+from tests.scripted.upstream import Reply, ScriptedUpstream, delta, finish, refusal, sse
 
 ASK = ChatRequest("tiny", (Message("user", (Text("hi"),)),), max_output_tokens=50)
 USAGE = {"prompt_tokens": 9, "completion_tokens": 4}

@@ -243,3 +243,15 @@ async def test_a_choice_that_a_stop_string_ended_leaves_the_others_running() -> 
         ((Text("ab"),), "length"),
     ]
     assert answer.usage == Usage(prompt_tokens=7, output_tokens=6)
+
+
+async def test_an_engine_that_ends_without_finishing_is_a_failure_and_not_a_wait_for_ever():
+    class Silent:
+        async def generate(self, request):
+            yield (Started(1),)
+
+    request = ChatRequest("m", (Message("user", (Text("hi"),)),), 5, choices=2)
+    with pytest.raises(AssertionError, match="must end with Finished"):
+        async with asyncio.timeout(30):
+            async for _ in generate(Silent(), request, 1):
+                pass

@@ -139,9 +139,10 @@ class LlamaCppEngine:
                 yield batch
 
     async def _fitted(self, request: ChatRequest) -> tuple[ChatRequest, int]:
-        """The request within the context, and the tokens of the engine's cache that it can need. The prompt is counted
+        """The request within what llama.cpp takes, and the tokens of the engine's cache that it can need. The prompt is counted
         exactly only where its upper bound does not fit."""
         assert request.max_output_tokens is not None
+        request = _with_its_seed(request)
         context = self.settings.context_tokens
         most = most_prompt_tokens(request) + request.max_output_tokens
         if most <= context and self._room.fits(most):
@@ -215,3 +216,11 @@ class LlamaCppEngine:
 
     def _tell(self, detail: str) -> None:
         self._status = EngineStatus(ready=False, detail=detail)
+
+
+def _with_its_seed(request: ChatRequest) -> ChatRequest:
+    """llama.cpp's seeds have 32 bits, and the highest one means chance."""
+    seed = request.sampling.seed
+    if seed is None:
+        return request
+    return replace(request, sampling=replace(request.sampling, seed=seed % (2**32 - 1)))

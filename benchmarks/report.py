@@ -1,0 +1,217 @@
+"""From measurements to a table, a JSON document, and the exit code."""
+
+import os
+import platform
+import re
+import statistics
+import subprocess
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.load import Burst
+from leadline import __version__
+
+HERE = Path(__file__).parent
+_BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
+_HEADINGS = ("", "bare engine", "Leadline", "Leadline to bare (min..max)", "goal", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The same requests to both sides, one after the other."""
+
+    concurrency: int
+    bare: Burst
+    leadline: Burst
+    # CPU time of Leadline's own process, without the engine's.
+    leadline_cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a median must reach."""
+
+    sign: Literal["≥", "≤", "<"]
+    bound: float
+
+    def met(self, value: float) -> bool:
+        match self.sign:
+            case "≥":
+                return value >= self.bound
+            case "≤":
+                return value <= self.bound
+            case "<":
+                return value < self.bound
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.bound:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line: a value for each repetition. Compared rows are judged by the comparison, others by themselves."""
+
+    name: str
+    digits: int
+    leadline: tuple[float, ...]
+    bare: tuple[float, ...] = ()
+    compared: tuple[float, ...] = ()
+    compared_digits: int = 0
+    goal: Goal | None = None
+
+    @property
+    def met(self) -> bool:
+        return self.goal is None or self.goal.met(statistics.median(self.compared or self.leadline))
+
+    def cells(self) -> tuple[str, ...]:
+        return (
+            self.name,
+            _median(self.bare, self.digits),
+            _spread(self.leadline, self.digits) if not self.compared else _median(self.leadline, self.digits),
+            _spread(self.compared, self.compared_digits),
+            "" if self.goal is None else str(self.goal),
+            "" if self.goal is None else "✓" if self.met else "✗",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where and what was measured."""
+
+    leadline: str
+    commit: str
+    date: str
+    cores: int
+    cpu: str
+    python: str
+
+    @classmethod
+    def this(cls) -> "Machine":
+        return cls(
+            leadline=__version__,
+            commit=_commit(),
+            date=datetime.now(UTC).date().isoformat(),
+            cores=len(os.sched_getaffinity(0)),
+            cpu=_cpu(),
+            python=platform.python_version(),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"Leadline {self.leadline}, commit {self.commit}, {self.date}; "
+            f"{self.cores} cores of {self.cpu}, Python {self.python}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    machine: Machine
+    pairs: tuple[Pair, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def met(self) -> bool:
+        return all(row.met for row in self.rows)
+
+    def text(self) -> str:
+        return f"{self.machine}\n\n{_table([row.cells() for row in self.rows])}\n"
+
+    def document(self) -> dict[str, Any]:
+        rows = [asdict(row) | {"met": row.met} for row in self.rows]
+        return {"machine": asdict(self.machine), "rows": rows, "pairs": [asdict(pair) for pair in self.pairs]}
+
+
+def pair_rows(pairs: list[Pair]) -> list[Row]:
+    """The rows that compare, by concurrency, and what the server's own process spent."""
+    by_concurrency: dict[int, list[Pair]] = {}
+    for pair in pairs:
+        by_concurrency.setdefault(pair.concurrency, []).append(pair)
+    groups = by_concurrency.items()
+    return [
+        *(_speed(concurrency, group) for concurrency, group in groups),
+        *(_ttft(concurrency, group) for concurrency, group in groups),
+        *(_cpu_per_token(concurrency, group) for concurrency, group in groups),
+        *(_cpu_per_request(concurrency, group) for concurrency, group in groups),
+    ]
+
+
+def _speed(concurrency: int, pairs: list[Pair]) -> Row:
+    bare = tuple(pair.bare.tokens_per_second for pair in pairs)
+    leadline = tuple(pair.leadline.tokens_per_second for pair in pairs)
+    ratios = tuple(ours / theirs for ours, theirs in zip(leadline, bare, strict=True))
+    return Row(f"tokens/s, {concurrency} at once", 1, leadline, bare, ratios, 3, Goal("≥", 0.95))
+
+
+def _ttft(concurrency: int, pairs: list[Pair]) -> Row:
+    bare = tuple(pair.bare.ttft_milliseconds for pair in pairs)
+    leadline = tuple(pair.leadline.ttft_milliseconds for pair in pairs)
+    more = tuple(ours - theirs for ours, theirs in zip(leadline, bare, strict=True))
+    return Row(f"first token ms, {concurrency} at once", 0, leadline, bare, more, 1, Goal("≤", 5))
+
+
+def _cpu_per_token(concurrency: int, pairs: list[Pair]) -> Row:
+    spent = tuple(1e6 * pair.leadline_cpu_seconds / pair.leadline.output_tokens for pair in pairs)
+    return Row(f"server CPU µs per token, {concurrency} at once", 0, spent)
+
+
+def _cpu_per_request(concurrency: int, pairs: list[Pair]) -> Row:
+    spent = tuple(1e3 * pair.leadline_cpu_seconds / len(pair.leadline.answers) for pair in pairs)
+    return Row(f"server CPU ms per request, {concurrency} at once", 1, spent)
+
+
+def start_rows(starts: list[tuple[float, float]]) -> list[Row]:
+    """`starts` holds the seconds and the megabytes of each."""
+    seconds, megabytes = zip(*starts, strict=True)
+    return [
+        Row("start without a model, s", 2, seconds, goal=Goal("<", 1.5)),
+        Row("memory after that, MB", 0, megabytes, goal=Goal("<", 90)),
+    ]
+
+
+def save_table(report: Report) -> None:
+    """Put the table between the markers of the README."""
+    readme = HERE / "README.md"
+    before, marker, rest = readme.read_text("utf-8").partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    assert marker, _BEGIN
+    assert end, _END
+    readme.write_text(f"{before}{_BEGIN}\n{report.text()}{_END}{after}", "utf-8")
+
+
+def result_file(machine: Machine) -> Path:
+    return HERE / "results" / f"{machine.date}-{machine.commit}.json"
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    """Markdown that reads as plain text."""
+    widths = [max(3, *(len(row[i]) for row in (_HEADINGS, *rows))) for i in range(len(_HEADINGS))]
+    rule = tuple("-" * width for width in widths)
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in (_HEADINGS, rule, *rows)
+    ]
+    return "\n".join(lines)
+
+
+def _median(values: tuple[float, ...], digits: int) -> str:
+    return f"{statistics.median(values):,.{digits}f}" if values else ""
+
+
+def _spread(values: tuple[float, ...], digits: int) -> str:
+    if not values:
+        return ""
+    return f"{_median(values, digits)} ({min(values):,.{digits}f}..{max(values):,.{digits}f})"
+
+
+def _commit() -> str:
+    """The short commit, marked where what ran differs from it."""
+    command = ("git", "describe", "--always", "--dirty", "--exclude", "*")
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=10)
+    return done.stdout.strip() or "unknown"
+
+
+def _cpu() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
+    return found.group(1) if found else platform.machine()
