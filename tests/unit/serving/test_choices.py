@@ -252,6 +252,4 @@ async def test_an_engine_that_ends_without_finishing_is_a_failure_and_not_a_wait
 
     request = ChatRequest("m", (Message("user", (Text("hi"),)),), 5, choices=2)
     with pytest.raises(AssertionError, match="must end with Finished"):
-        async with asyncio.timeout(30):
-            async for _ in generate(Silent(), request, 1):
-                pass
+        await asyncio.wait_for(collect(generate(Silent(), request, 1), 2), HANGS_SECONDS)

@@ -139,7 +139,7 @@ class LlamaCppEngine:
                 yield batch
 
     async def _fitted(self, request: ChatRequest) -> tuple[ChatRequest, int]:
-        """The request within what llama.cpp takes, and the tokens of the engine's cache that it can need. The prompt is counted
+        """The request within what llama.cpp takes, and the tokens of its cache that it can need. The prompt is counted
         exactly only where its upper bound does not fit."""
         assert request.max_output_tokens is not None
         request = _with_its_seed(request)
