@@ -1,11 +1,22 @@
-"""What all tests share: the scripted server."""
+"""What all tests share: the scripted server, and password hashes that cost nothing."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 
 from tests.scripted.server import ScriptedServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> Iterator[None]:
+    """Within this process; the command line's own processes hash as always."""
+    with pytest.MonkeyPatch.context() as patch:
+        cheap = partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+        patch.setattr("leadline.accounts.organisations.PasswordHasher", cheap)
+        yield
 
 
 @pytest.fixture
