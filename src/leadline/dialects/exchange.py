@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from leadline.errors import (
     ClientGone,
     DeadlineExceeded,
@@ -94,6 +96,10 @@ class Exchange:
         """A whole answer."""
         await self.begin(status, [(b"content-length", b"%d" % len(body)), *headers], content_type)
         await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    async def respond_json(self, value: object) -> None:
+        """A whole answer of status 200."""
+        await self.respond(200, msgspec.json.encode(value), [], b"application/json")
 
     async def begin(self, status: int, headers: Headers, content_type: bytes) -> None:
         """The status and headers of an answer whose body follows."""

@@ -1,9 +1,8 @@
 """The OpenAI endpoints."""
 
-import msgspec
-
 from leadline.dialects.answers import send_stream, send_whole
 from leadline.dialects.exchange import Exchange
+from leadline.dialects.models import model_routes
 from leadline.dialects.openai.decode import Body, to_request
 from leadline.dialects.openai.encode import ChunkEncoder, encode_answer
 from leadline.dialects.strict_json import decode
@@ -20,23 +19,6 @@ async def create_chat_completion(pipeline: Pipeline, caller: Caller, exchange: E
         await send_stream(exchange, generation, ChunkEncoder(generation, includes_usage=body.includes_usage))
     else:
         await send_whole(exchange, generation, lambda answer: encode_answer(generation, answer))
-
-
-async def list_models(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
-    models = [_model(card) for card in pipeline.models(caller)]
-    body = {
-        "object": "list",
-        "data": models,
-        "has_more": False,
-        "first_id": models[0]["id"] if models else None,
-        "last_id": models[-1]["id"] if models else None,
-    }
-    await exchange.respond(200, msgspec.json.encode(body), [], b"application/json")
-
-
-async def show_model(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
-    card = pipeline.model(caller, exchange.model)
-    await exchange.respond(200, msgspec.json.encode(_model(card)), [], b"application/json")
 
 
 def _model(card: ModelCard) -> dict[str, object]:
@@ -59,6 +41,5 @@ def _model(card: ModelCard) -> dict[str, object]:
 
 ROUTES = {
     ("POST", "/v1/chat/completions"): create_chat_completion,
-    ("GET", "/v1/models"): list_models,
-    ("GET", "/v1/models/{model}"): show_model,
+    **model_routes(_model, {"object": "list"}),
 }

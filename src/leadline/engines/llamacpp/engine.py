@@ -141,8 +141,8 @@ class LlamaCppEngine:
     async def _fitted(self, request: ChatRequest) -> tuple[ChatRequest, int]:
         """The request within what llama.cpp takes, and the tokens of its cache that it can need. The prompt is counted
         exactly only where its upper bound does not fit."""
-        assert request.max_output_tokens is not None
         request = _with_its_seed(request)
+        assert request.max_output_tokens is not None
         context = self.settings.context_tokens
         most = most_prompt_tokens(request) + request.max_output_tokens
         if most <= context and self._room.fits(most):
