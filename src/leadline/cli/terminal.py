@@ -73,6 +73,10 @@ class ServeLines:
     def pulling(self, name: str, progress: Pulled) -> None:
         self._bar.show(name, progress)
 
+    def waiting(self, model: str, detail: str) -> None:
+        self._bar.stop()
+        click.echo(f"  … {model}: {detail}")
+
     def ready(self, model: str, detail: str) -> None:
         self._bar.stop()
         click.echo(f"  ✓ {model} is ready: {detail}")
@@ -107,6 +111,9 @@ class ServeJson:
 
     def pulling(self, name: str, progress: Pulled) -> None:
         _line(event="pulling", name=name, **asdict(progress))
+
+    def waiting(self, model: str, detail: str) -> None:
+        _line(event="waiting", model=model, detail=detail)
 
     def ready(self, model: str, detail: str) -> None:
         _line(event="ready", model=model, detail=detail)

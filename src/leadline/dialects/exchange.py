@@ -116,6 +116,8 @@ class Exchange:
         watch.add_done_callback(lambda _: self.drop())
         try:
             yield
+            if self.gone:
+                await asyncio.sleep(0)  # the cancellation that is on its way lands here, not further out
         except asyncio.CancelledError:
             if self.gone and task is not None and not task.uncancel():
                 raise ClientGone from None

@@ -16,7 +16,6 @@ from typing import Protocol
 import uvicorn
 
 from leadline.catalog.catalog import Catalog
-from leadline.engines.engine import Engine
 from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied
 from leadline.operations import models
 from leadline.operations.app import create_app
@@ -32,6 +31,8 @@ DEFAULT_PORT = 8080
 DRAIN_SECONDS = 30
 _BACKLOG = 2048
 _READY_EVERY_SECONDS = 0.05
+# What `pulling` tells in more detail.
+_PULLING = ("downloading", "unpacking", "copying", "checking")
 _log = logging.getLogger("leadline.serve")
 
 
@@ -45,6 +46,8 @@ class Terminal(Protocol):
     def serving(self, base_url: str, data: Path) -> None: ...
 
     def pulling(self, name: str, progress: Progress) -> None: ...
+
+    def waiting(self, model: str, detail: str) -> None: ...
 
     def ready(self, model: str, detail: str) -> None: ...
 
@@ -143,9 +146,10 @@ async def _welcome(instance: Instance, catalog: Catalog, options: Options, termi
     for model in catalog.models:
         said = ""
         while not model.engine.status.ready:
-            if _is_trouble(model.engine) and model.engine.status.detail != said:
-                said = model.engine.status.detail
-                terminal.warn(f"{model.name}: {said}")
+            detail = model.engine.status.detail
+            if detail != said and not detail.startswith(_PULLING):
+                said = detail
+                terminal.waiting(model.name, detail)
             await asyncio.sleep(_READY_EVERY_SECONDS)
         terminal.ready(model.name, model.engine.status.detail)
     if options.quickstart:
@@ -157,10 +161,6 @@ async def _welcome(instance: Instance, catalog: Catalog, options: Options, termi
             return
         if result is not None:
             terminal.quickstart(result)
-
-
-def _is_trouble(engine: Engine) -> bool:
-    return not engine.status.detail.startswith(("downloading", "unpacking", "checking", "loading", "not "))
 
 
 def _warn_of_plain_http(instance: Instance, options: Options, terminal: Terminal) -> None:

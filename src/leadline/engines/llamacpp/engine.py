@@ -20,6 +20,8 @@ from leadline.errors import InvalidRequest, LeadlineError, Unavailable
 
 # How long a request that the engine lost before it began waits for the next child.
 RESTART_SECONDS = 30.0
+# After weights could not be had, they are looked for again.
+PROVIDE_AGAIN_SECONDS = 10.0
 _ASK_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 5.0
 _CAPABILITIES: frozenset[Capability] = frozenset(("chat", "logprobs"))
@@ -170,15 +172,7 @@ class LlamaCppEngine:
             raise Unavailable(f"The engine {self.name} did not come back in time. Try again in a moment.") from None
 
     async def _run(self) -> None:
-        try:
-            self._weights = weights = await self.provide(self._tell)
-        except LeadlineError as error:
-            self._tell(str(error))
-            return
-        except Exception:
-            _log.exception("the weights could not be provided", extra={"engine": self.name})
-            self._tell("its weights could not be read; the log says why")
-            return
+        self._weights = weights = await self._provided()
         self.settings = self.settings.within(weights)
         self._room = Room(self.settings.cache_tokens, self.settings.parallel_requests)
         self._tell(f"loading {weights.path.name}")
@@ -189,6 +183,18 @@ class LlamaCppEngine:
             "threads": self.settings.threads,
         }
         await Supervisor(self.name, settings, self._ready, self._gone, self._alive).run()
+
+    async def _provided(self) -> Weights:
+        """The weights; tried again where they cannot be had, since somebody may bring them meanwhile."""
+        while True:
+            try:
+                return await self.provide(self._tell)
+            except LeadlineError as error:
+                self._tell(str(error))
+            except Exception:
+                _log.exception("the weights could not be provided", extra={"engine": self.name})
+                self._tell("its weights could not be read; the log says why")
+            await asyncio.sleep(PROVIDE_AGAIN_SECONDS)
 
     async def _ready(self, child: Child) -> None:
         http = HttpClient(

@@ -1,0 +1,114 @@
+"""The embedded engine without a model: its waits, and what it says while it is not ready."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import pytest
+
+from leadline.chat.request import ChatRequest, Message, Text
+from leadline.engines.llamacpp import room as room_module
+from leadline.engines.llamacpp.engine import LlamaCppEngine, Settings, Weights
+from leadline.engines.llamacpp.room import Room
+from leadline.errors import Unavailable
+from leadline.weights.store import WeightsMissing
+
+ASK = ChatRequest("m", (Message("user", (Text("hi"),)),), 5)
+
+
+async def waiting(room: Room, tokens: int) -> "tuple[asyncio.Task[None], asyncio.Event]":
+    """A request that waits for room, and the event that lets it go again."""
+    leave = asyncio.Event()
+
+    async def hold() -> None:
+        async with room.take(tokens):
+            await leave.wait()
+
+    task = asyncio.create_task(hold())
+    await asyncio.sleep(0)
+    return task, leave
+
+
+async def test_requests_are_let_in_in_turn_and_a_large_one_is_not_overtaken():
+    room = Room(100, 10)
+    first, leave_first = await waiting(room, 60)
+    large, leave_large = await waiting(room, 80)
+    small, leave_small = await waiting(room, 10)
+    assert (room.free_tokens, room.free_places) == (40, 9)
+    leave_first.set()
+    await first
+    assert (room.free_tokens, room.free_places) == (10, 8)
+    for task, leave in ((large, leave_large), (small, leave_small)):
+        leave.set()
+        await task
+    assert (room.free_tokens, room.free_places) == (100, 10)
+
+
+async def test_places_are_bounded_too():
+    room = Room(100, 1)
+    first, leave_first = await waiting(room, 1)
+    second, leave_second = await waiting(room, 1)
+    assert not second.done()
+    assert not room.fits(1)
+    leave_first.set()
+    leave_second.set()
+    await asyncio.gather(first, second)
+    assert (room.free_tokens, room.free_places) == (100, 1)
+
+
+@pytest.mark.parametrize("turn_came", [False, True])
+async def test_a_request_that_gives_up_leaves_no_trace(turn_came):
+    room = Room(100, 10)
+    first, leave_first = await waiting(room, 100)
+    second, _ = await waiting(room, 100)
+    third, leave_third = await waiting(room, 100)
+    if turn_came:
+        leave_first.set()
+        await first
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    leave_first.set()
+    leave_third.set()
+    await asyncio.gather(first, third)
+    assert (room.free_tokens, room.free_places) == (100, 10)
+
+
+async def test_a_full_queue_and_a_long_wait_are_unavailable(monkeypatch):
+    monkeypatch.setattr(room_module, "MOST_WAITING", 1)
+    monkeypatch.setattr(room_module, "WAIT_SECONDS", 0.01)
+    room = Room(1, 1)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(room.take(1))
+        slow = asyncio.create_task(stack.enter_async_context(room.take(1)))
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="more requests waiting"):
+            await stack.enter_async_context(room.take(1))
+        with pytest.raises(Unavailable, match="busy for too long"):
+            await slow
+    assert (room.free_tokens, room.free_places) == (1, 1)
+
+
+async def test_weights_that_are_brought_later_are_found(monkeypatch):
+    monkeypatch.setattr("leadline.engines.llamacpp.engine.PROVIDE_AGAIN_SECONDS", 0)
+    told: list[str] = []
+    tries = 0
+
+    async def provide(tell: Callable[[str], None]) -> Weights:
+        nonlocal tries
+        tries += 1
+        told.append(engine.status.detail)
+        if tries < 3:
+            raise WeightsMissing("No weights. Pull them.")
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    engine = LlamaCppEngine("default", provide, Settings(512, 1, 1))
+    await engine.start()
+    async with asyncio.timeout(30):
+        while tries < 3:
+            await asyncio.sleep(0)
+    assert told == ["not started yet", "No weights. Pull them.", "No weights. Pull them."]
+    with pytest.raises(Unavailable, match="not ready"):
+        await anext(engine.generate(ASK))
+    await engine.close()
