@@ -13,6 +13,7 @@ from leadline.accounts.keys import ApiKey
 from leadline.catalog.catalog import Catalog, Model
 from leadline.catalog.prices import Prices, prices_of
 from leadline.chat.collect import collect
+from leadline.chat.events import Finished
 from leadline.chat.request import ChatRequest, Message, Text
 from leadline.config import Limit, PriceSection
 from leadline.errors import CreditsHeld, EngineFailed, InsufficientCredits, InvalidRequest, RateLimited, Unavailable
@@ -235,8 +236,16 @@ async def test_closing_twice_charges_once(house):
     assert len(await house.charges()) == 1
 
 
-async def test_the_last_event_waits_for_the_commit_of_its_charge(house, monkeypatch):
-    """With a ledger that cannot commit, no answer is finished."""
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_last_event_comes_after_the_commit_of_its_charge(house, stream):
+    await house.set_credits(10**10)
+    async with await house.start("echo", "a", stream=stream) as generation:
+        async for batch in generation.events():
+            charged = await house.charges()
+            assert bool(charged) == isinstance(batch[-1], Finished)
+
+
+async def test_without_a_commit_no_answer_is_finished(house, monkeypatch):
     await house.set_credits(10**10)
 
     async def refuse(*_: object) -> None:
@@ -244,8 +253,14 @@ async def test_the_last_event_waits_for_the_commit_of_its_charge(house, monkeypa
 
     generation = await house.start("echo", "a")
     monkeypatch.setattr(house.instance.ledger, "settle", refuse)
+    batches = [batch async for batch in _until_error(generation)]
+    assert not any(isinstance(event, Finished) for batch in batches for event in batch)
+
+
+async def _until_error(generation: Generation) -> AsyncIterator[tuple[object, ...]]:
     with pytest.raises(DatabaseUnusable):
-        await whole(generation)
+        async for batch in generation.events():
+            yield batch
 
 
 async def test_counting_is_free(house):
