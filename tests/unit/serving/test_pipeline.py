@@ -253,14 +253,16 @@ async def test_without_a_commit_no_answer_is_finished(house, monkeypatch):
 
     generation = await house.start("echo", "a")
     monkeypatch.setattr(house.instance.ledger, "settle", refuse)
-    batches = [batch async for batch in _until_error(generation)]
-    assert not any(isinstance(event, Finished) for batch in batches for event in batch)
+    seen: list[object] = []
 
-
-async def _until_error(generation: Generation) -> AsyncIterator[tuple[object, ...]]:
-    with pytest.raises(DatabaseUnusable):
+    async def read() -> None:
         async for batch in generation.events():
-            yield batch
+            seen.extend(batch)
+
+    with pytest.raises(DatabaseUnusable):
+        await read()
+    assert seen
+    assert not any(isinstance(event, Finished) for event in seen)
 
 
 async def test_counting_is_free(house):
