@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
+from hypothesis import HealthCheck, settings
 
 from tests.scripted.server import ScriptedServer
+
+# A slow machine is no failure. `make proof` takes the second profile.
+settings.register_profile(
+    "suite", deadline=None, max_examples=100, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("proof", settings.get_profile("suite"), max_examples=2000)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -223,7 +223,7 @@ def _check(config: Config) -> None:
             raise ConfigurationError(f"model {model.name!r} names the engine {model.engine!r}, which is not there.")
         if model.default_max_output_tokens < 1 or (model.context_tokens is not None and model.context_tokens < 1):
             raise ConfigurationError(f"model {model.name!r}: token counts must be at least 1.")
-    if not config.database.url.startswith("sqlite"):
+    if config.database.url != "sqlite":
         raise ConfigurationError("database.url: this version keeps everything in SQLite; use 'sqlite'.")
 
 

@@ -5,8 +5,11 @@ import os
 import re
 import stat
 
+import click
 import pytest
 
+from leadline.cli.commands import cli
+from leadline.cli.main import main
 from tests.cli.process import EMAIL, NO_MODEL, Serving, init, leadline
 from tests.raw import post, request
 
@@ -170,6 +173,18 @@ async def test_commands_beside_a_running_server_hold_from_its_next_request_on(da
     assert request(port, "GET", "/health/live").status == 200
     assert request(port, "GET", "/health/ready").status == 503
     assert await serving.stop() == 0
+
+
+@pytest.mark.parametrize("interruption", [click.Abort, KeyboardInterrupt])
+def test_an_interrupted_command_ends_with_130(monkeypatch, capsys, interruption):
+    def interrupted(**_: object) -> None:
+        raise interruption
+
+    monkeypatch.setattr(cli, "main", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Stopped.\n"
 
 
 async def test_two_servers_on_one_folder_are_refused(data):

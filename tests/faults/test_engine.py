@@ -156,6 +156,24 @@ async def test_a_stream_whose_child_is_killed_breaks_with_an_error(weights):
         await until(lambda: engine.status.ready)
 
 
+async def test_a_request_over_which_two_children_were_lost_is_not_run_again(weights):
+    async with running(weights) as engine:
+        poison = ask("Tell me a long story.", 400)
+        for _ in range(2):
+            await until(lambda: engine.status.ready)
+            batches = engine.generate(poison)
+            await anext(batches)
+            assert engine.child is not None
+            os.kill(engine.child.pid, signal.SIGKILL)
+            with pytest.raises(ConnectionBroken):
+                async for _ in batches:
+                    pass
+        await until(lambda: engine.status.ready)
+        with pytest.raises(InvalidRequest, match="crashed the engine twice"):
+            await anext(engine.generate(poison))
+        assert (await answer(engine, ask("Tell me a short story.", 4))).usage.output_tokens > 0
+
+
 async def test_a_hung_child_is_killed_and_replaced(weights, monkeypatch):
     monkeypatch.setattr("leadline.engines.llamacpp.supervisor._HEARTBEAT_EVERY_SECONDS", 0.05)
     monkeypatch.setattr("leadline.engines.llamacpp.supervisor._HEARTBEATS_MISSED", 2)

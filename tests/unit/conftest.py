@@ -6,14 +6,9 @@ from pathlib import Path
 
 import apsw
 import pytest
-from hypothesis import HealthCheck, settings
 
 from leadline.ledger.ledger import Ledger
 from leadline.storage.database import Database, Write
-
-# A slow machine is no failure.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
 
 
 class Commits:

@@ -34,6 +34,10 @@ class Prices:
         return tokens * max(self.input, self.cached_input, self.image)
 
     @property
+    def is_free(self) -> bool:
+        return not any((self.input, self.cached_input, self.image, self.output, self.reasoning))
+
+    @property
     def most_per_output_token(self) -> int:
         return max(self.output, self.reasoning)
 

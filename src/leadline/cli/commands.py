@@ -66,11 +66,11 @@ def serve(host: str, port: int, grpc_port: int, *, quickstart: bool, check: bool
 
 def _check(*, as_json: bool) -> None:
     from leadline.config import load
-    from leadline.operations.models import sections
+    from leadline.operations.models import build
+    from leadline.weights.store import Store
 
-    config = load(data_folder() / "leadline.toml")
-    _, models = sections(config)
-    names = [model.name for model in models]
+    _, catalog = build(load(data_folder() / "leadline.toml"), Store(data_folder() / "models"), 0)
+    names = [model.name for model in catalog.models]
     show({"ok": True, "models": names}, as_json=as_json, text=lambda: f"The configuration is good: {', '.join(names)}.")
 
 
@@ -301,22 +301,25 @@ def list_models(*, as_json: bool) -> None:
       leadline models list
     """
     from leadline.config import load
-    from leadline.operations.models import sections
+    from leadline.operations.models import build
     from leadline.weights.store import Store
 
+    store = Store(data_folder() / "models")
     try:
-        _, configured = sections(load(data_folder() / "leadline.toml"))
-        pulled = Store(data_folder() / "models").list()
+        _, catalog = build(load(data_folder() / "leadline.toml"), store, 0)
+        pulled = store.list()
     except LeadlineError as error:
         fail(error)
     result = {
-        "models": [{"name": model.name, "engine": model.engine, "aliases": model.aliases} for model in configured],
+        "models": [
+            {"name": model.name, "engine": model.engine.name, "aliases": model.aliases} for model in catalog.models
+        ],
         "weights": [
             {"name": one.name, "path": str(one.path), "size_bytes": one.size_bytes, "sha256": one.sha256}
             for one in pulled
         ],
     }
-    rows = [(model.name, model.engine, ", ".join(model.aliases)) for model in configured]
+    rows = [(model.name, model.engine.name, ", ".join(model.aliases)) for model in catalog.models]
     files = [(one.name, f"{one.size_bytes / 1e6:.0f} MB", one.sha256[:12]) for one in pulled]
     text = table(("MODEL", "ENGINE", "ALIASES"), rows) + "\n\n" + table(("WEIGHTS", "SIZE", "SHA256"), files)
     show(result, as_json=as_json, text=lambda: text)

@@ -2,9 +2,20 @@
 
 import sys
 
+import click
+
 from leadline.cli.commands import cli
+
+_INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    cli(prog_name="leadline", args=sys.argv[1:])
+    try:
+        cli.main(prog_name="leadline", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        sys.exit(_INTERRUPTED)

@@ -32,8 +32,12 @@ class StreamEncoder(Protocol):
 
 async def send_whole(exchange: Exchange, generation: Generation, encode: Callable[[ChatAnswer], bytes]) -> None:
     """Run the generation to its end and answer with all of it."""
-    async with generation, exchange.while_connected(), aclosing(generation.events()) as batches:
-        answer = await collect(batches, generation.choices)
+    async with generation, exchange.while_connected():
+        try:
+            async with aclosing(generation.events()) as batches:
+                answer = await collect(batches, generation.choices)
+        except asyncio.CancelledError:
+            raise _stopped(exchange, generation) from None
     await exchange.respond(200, encode(answer), [], b"application/json")
 
 
@@ -42,18 +46,26 @@ async def send_stream(exchange: Exchange, generation: Generation, encoder: Strea
     async with generation, exchange.while_connected():
         writer = _Writer(exchange, encoder.keep_alive)
         try:
-            await _write_all(writer, generation, encoder)
+            try:
+                await _write_all(writer, generation, encoder)
+            except asyncio.CancelledError:
+                raise _stopped(exchange, generation) from None
         except Exception as error:
             if not exchange.started:
                 raise
             await writer.write(encoder.error(exchange.told(error)))
-        except asyncio.CancelledError:
-            if exchange.started and not exchange.gone:
-                await writer.write(encoder.error(Unavailable("The server is stopping. Send the request again.")))
-            raise
         finally:
             writer.stop()
     await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _stopped(exchange: Exchange, generation: Generation) -> BaseException:
+    """A cancellation is the client's hang-up, or our own stop, which then is an error like any other."""
+    if exchange.gone:
+        return asyncio.CancelledError()
+    stopping = Unavailable("The server is stopping. Send the request again.")
+    generation.fail(stopping)
+    return stopping
 
 
 async def _write_all(writer: "_Writer", generation: Generation, encoder: StreamEncoder) -> None:

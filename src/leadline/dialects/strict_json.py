@@ -13,6 +13,8 @@ import msgspec
 from leadline.errors import InvalidRequest
 
 DEEPEST = 64
+# Objects and arrays in one body: parsing more of them would hold up everybody's streams.
+MOST_NODES = 100_000
 _Wire = TypeVar("_Wire")
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -45,7 +47,7 @@ def decode(raw: bytes, wire: type[_Wire]) -> _Wire:
 
 def parse(raw: bytes) -> Any:
     """The JSON value of a body, or InvalidRequest."""
-    _refuse_depth(raw)
+    _refuse_bombs(raw)
     try:
         text = raw.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
@@ -85,10 +87,13 @@ def _float(text: str) -> float:
     return value
 
 
-def _refuse_depth(raw: bytes) -> None:
+def _refuse_bombs(raw: bytes) -> None:
     """Few brackets cannot be deep; where there are many, count them outside of strings."""
-    if raw.count(b"{") + raw.count(b"[") <= DEEPEST:
+    nodes = raw.count(b"{") + raw.count(b"[")
+    if nodes <= DEEPEST:
         return
+    if nodes > MOST_NODES:
+        raise InvalidRequest(f"The body has more than {MOST_NODES} brackets. Send a smaller one.")
     depth = 0
     for bracket in re.findall(rb"[\[\]{}]", _STRINGS.sub(b"", raw)):
         depth += 1 if bracket in b"[{" else -1

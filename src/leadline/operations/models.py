@@ -45,7 +45,11 @@ def sections(config: Config) -> tuple[tuple[EngineSection, ...], tuple[ModelSect
 
 
 def build(
-    config: Config, store: Store, created_at: int, watch: Watch, environment: Mapping[str, str] = os.environ
+    config: Config,
+    store: Store,
+    created_at: int,
+    watch: Watch = lambda *_: None,
+    environment: Mapping[str, str] = os.environ,
 ) -> tuple[list[Engine], Catalog]:
     """Engines, not yet started, and the catalog of their models. `watch` sees every download."""
     engine_sections, model_sections = sections(config)

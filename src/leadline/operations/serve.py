@@ -29,6 +29,7 @@ from leadline.weights.store import Store
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 DRAIN_SECONDS = 30
+SETTLE_SECONDS = 5
 _BACKLOG = 2048
 _READY_EVERY_SECONDS = 0.05
 # What `pulling` tells in more detail.
@@ -118,6 +119,9 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         greeting = asyncio.create_task(_welcome(instance, catalog, options, terminal, port))
         stack.push_async_callback(_cancelled, greeting)
         await server.serve(sockets)
+        # What the drain cut short still says so to its client and settles.
+        if server.server_state.tasks:
+            await asyncio.wait(server.server_state.tasks, timeout=SETTLE_SECONDS)
 
 
 def _http_server(instance: Instance, catalog: Catalog) -> _Server:
@@ -152,6 +156,8 @@ async def _welcome(instance: Instance, catalog: Catalog, options: Options, termi
                 terminal.waiting(model.name, detail)
             await asyncio.sleep(_READY_EVERY_SECONDS)
         terminal.ready(model.name, model.engine.status.detail)
+        if model.prices.is_free:
+            terminal.warn(f"{model.name} has no prices: its answers cost nothing.")
     if options.quickstart:
         try:
             result = await Quickstart.run(instance, catalog, port)

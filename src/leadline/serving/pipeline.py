@@ -105,20 +105,20 @@ class Pipeline:
     async def _size(self, model: Model, request: ChatRequest) -> Size:
         """An upper bound that costs nothing to know; the tokenizer is asked only where that bound decides."""
         context = model.context
-        prompt_tokens = model.engine.most_prompt_tokens(request)
+        most = model.engine.most_prompt_tokens(request)
         asked = request.max_output_tokens or model.default_max_output_tokens
-        if context is None:
-            return Size(prompt_tokens, asked, request.choices)
-        if prompt_tokens >= context:
-            exact = await model.engine.count_prompt_tokens(request)
-            if exact is not None and exact >= context:
-                raise InvalidRequest(
-                    f"This model's context is {context} tokens, but the prompt has {exact}. Send a shorter prompt.",
-                    "messages",
-                )
-            prompt_tokens = context if exact is None else exact
-            asked = min(asked, context - (exact or 0))
-        return Size(prompt_tokens, min(asked, context), request.choices)
+        if context is None or most + asked <= context:
+            return Size(most, asked, request.choices)
+        exact = await model.engine.count_prompt_tokens(request)
+        if exact is not None and exact >= context:
+            raise InvalidRequest(
+                f"This model's context is {context} tokens, but the prompt has {exact}. Send a shorter prompt.",
+                "messages",
+            )
+        prompt_tokens = min(most, context) if exact is None else exact
+        # Where nobody counts and the bound leaves no room, the engine alone knows whether it fits.
+        left = context - prompt_tokens or context - min(context - 1, _estimated_prompt_tokens(request))
+        return Size(prompt_tokens, min(asked, left), request.choices)
 
     async def _affordable(self, model: Model, request: ChatRequest, size: Size, hold: Hold) -> Size:
         """`size`, or what the credits allow of it. The reservation itself refuses what stays too much."""
@@ -128,8 +128,6 @@ class Pipeline:
         exact = await model.engine.count_prompt_tokens(request)
         if exact is not None:
             size = replace(size, prompt_tokens=exact)
-            if model.context is not None:
-                size = replace(size, output_tokens=min(size.output_tokens, max(1, model.context - exact)))
         available = self.ledger.balance(hold.organisation_id).available_ticks
         if request.max_output_tokens is None and size.cost(model.prices) > available:
             left = available - model.prices.most_prompt(size.prompt_tokens)
@@ -195,6 +193,10 @@ class Generation:
         finally:
             if secured is not None:
                 await _despite_cancellation(secured)
+
+    def fail(self, error: Exception) -> None:
+        """It ends by our own fault, whatever the cancellation looks like: an answer cut before it costs nothing."""
+        self._failure = self._failure or error
 
     async def __aenter__(self) -> "Generation":
         return self

@@ -152,11 +152,13 @@ def _sqlite_sql(sql: str) -> str:
 
 def _connect(path: Path) -> apsw.Connection:
     try:
+        # Its owner's alone from the start; SQLite gives the files beside it the same mode.
+        path.touch(mode=0o600, exist_ok=True)
         connection = apsw.Connection(str(path))
         connection.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
-    except apsw.Error as error:
+    except (apsw.Error, OSError) as error:
         raise DatabaseUnusable(f"The database {path} cannot be opened: {error}") from error
     return connection
 

@@ -101,7 +101,11 @@ class CountBody(msgspec.Struct):
     tools: Annotated[list[WireTool], Meta(max_length=MOST_TOOLS)] | None = None
     tool_choice: WireToolChoice | None = None
     thinking: Thinking | None = None
+    # What would change the answer and is not done, so it is refused by name.
     thread: Any = None
+    output_config: dict[str, Any] | None = None
+    mcp_servers: list[Any] | None = None
+    container: Any = None
 
 
 class Body(CountBody, kw_only=True):
@@ -130,10 +134,7 @@ def to_count_request(body: CountBody) -> ChatRequest:
 
 
 def _request(body: CountBody, **limits: Any) -> ChatRequest:
-    if body.thread is not None:
-        raise InvalidRequest("thread is not supported. Send the whole conversation in messages.", "thread")
-    if body.thinking is not None and body.thinking.type not in ("adaptive", "disabled"):
-        raise InvalidRequest("thinking is not supported by this model. Leave it out.", "thinking")
+    _refuse_what_is_not_done(body)
     messages = [message for i, wire in enumerate(body.messages) for message in _messages(wire, f"messages[{i}]")]
     return ChatRequest(
         model=body.model,
@@ -145,6 +146,19 @@ def _request(body: CountBody, **limits: Any) -> ChatRequest:
         parallel_tool_calls=not (body.tool_choice and body.tool_choice.disable_parallel_tool_use),
         **limits,
     )
+
+
+def _refuse_what_is_not_done(body: CountBody) -> None:
+    refused = {
+        "thread": body.thread is not None,
+        "thinking": body.thinking is not None and body.thinking.type not in ("adaptive", "disabled"),
+        "output_config.format": bool(body.output_config and body.output_config.get("format")),
+        "mcp_servers": bool(body.mcp_servers),
+        "container": body.container is not None,
+    }
+    for param, wanted in refused.items():
+        if wanted:
+            raise InvalidRequest(f"{param} is not supported by this model. Leave it out.", param)
 
 
 def _system(system: str | list[TextBlock] | None) -> tuple[Message, ...]:

@@ -155,6 +155,8 @@ class Body(msgspec.Struct):
     function_call: Any = None
     deferred: bool | None = None
     modalities: list[str] | None = None
+    search_parameters: dict[str, Any] | None = None
+    web_search_options: dict[str, Any] | None = None
     chat_template: Any = None
     chat_template_kwargs: Any = None
 
@@ -197,6 +199,8 @@ def _refuse_what_is_not_done(body: Body) -> None:
         "function_call": bool(body.function_call),
         "deferred": bool(body.deferred),
         "modalities": bool(body.modalities) and body.modalities != ["text"],
+        "search_parameters": (body.search_parameters or {"mode": "off"}).get("mode") != "off",
+        "web_search_options": body.web_search_options is not None,
         "reasoning_effort": body.reasoning_effort not in (None, "none"),
         "chat_template": body.chat_template is not None,
         "chat_template_kwargs": bool(body.chat_template_kwargs),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -23,6 +24,9 @@ RESTART_SECONDS = 30.0
 # After weights could not be had, they are looked for again.
 PROVIDE_AGAIN_SECONDS = 10.0
 _ASK_SECONDS = 10.0
+# A request over which so many children were lost is refused; so many requests are remembered.
+_MOST_LOST = 2
+_MOST_SUSPECTS = 256
 _HEARTBEAT_SECONDS = 5.0
 _CAPABILITIES: frozenset[Capability] = frozenset(("chat", "logprobs"))
 # Small models need the unlikely tokens cut off: without it, one strange token derails an answer.
@@ -76,6 +80,7 @@ class LlamaCppEngine:
     _client: ChatClient | None = None
     # Set with the weights, before the first child.
     _room: Room = field(default_factory=lambda: Room(0, 0))
+    _lost_over: dict[bytes, int] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
 
@@ -118,7 +123,12 @@ class LlamaCppEngine:
         return len((await client.post("/tokenize", question, _ASK_SECONDS))["tokens"])
 
     async def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
-        """A request that the child lost before it began is given to the next child, once."""
+        """A request that the child lost before it began is given to the next child, once.
+
+        One over which two children were lost is not run again: it may be what kills them.
+        """
+        if self._lost_over and self._lost_over.get(_digest(request), 0) >= _MOST_LOST:
+            raise InvalidRequest("This request crashed the engine twice, so it is not run again. Change it.")
         child, begun = self._child, False
         try:
             async with aclosing(self._generate(request)) as batches:
@@ -126,13 +136,29 @@ class LlamaCppEngine:
                     begun = True
                     yield batch
             return
-        except (ConnectionBroken, Unreachable):
+        except (ConnectionBroken, Unreachable) as error:
+            self._lose(request, error)
             if begun:
                 raise
         await self._child_after(child)
-        async with aclosing(self._generate(request)) as batches:
-            async for batch in batches:
-                yield batch
+        try:
+            async with aclosing(self._generate(request)) as batches:
+                async for batch in batches:
+                    begun = True
+                    yield batch
+        except (ConnectionBroken, Unreachable) as error:
+            self._lose(request, error)
+            if begun:
+                raise
+            raise Unavailable(f"The engine {self.name} was lost twice over this request. Try again later.") from error
+
+    def _lose(self, request: ChatRequest, error: Exception) -> None:
+        """Remember over which requests a child was lost: the newest few, since most of them are innocent."""
+        if isinstance(error, ConnectionBroken):
+            suspect = _digest(request)
+            self._lost_over[suspect] = self._lost_over.pop(suspect, 0) + 1
+            while len(self._lost_over) > _MOST_SUSPECTS:
+                del self._lost_over[next(iter(self._lost_over))]
 
     async def _generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         fitted, tokens = await self._fitted(request)
@@ -222,6 +248,10 @@ class LlamaCppEngine:
 
     def _tell(self, detail: str) -> None:
         self._status = EngineStatus(ready=False, detail=detail)
+
+
+def _digest(request: ChatRequest) -> bytes:
+    return hashlib.blake2b(repr(request).encode("utf-8", "replace"), digest_size=16).digest()
 
 
 def _with_its_seed(request: ChatRequest) -> ChatRequest:

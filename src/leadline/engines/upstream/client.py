@@ -106,12 +106,13 @@ def most_prompt_tokens(request: ChatRequest) -> int:
     """An upper bound of the prompt's tokens: no token is shorter than a byte, and templates add little."""
     size = _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(request.messages)
     for message in request.messages:
-        size += len(message.name or "")
+        size += len((message.name or "").encode())
         for block in message.content:
             match block:
                 case ToolCall():
-                    size += _TOOL_TOKENS + len(block.name.encode()) + len(block.arguments.encode())
+                    size += _TOOL_TOKENS + len(f"{block.call_id}{block.name}{block.arguments}".encode())
                 case ToolResult():
+                    size += len(block.call_id.encode())
                     size += sum(1 + len(part.text.encode()) for part in block.content if isinstance(part, Text))
                 case Text():
                     size += 1 + len(block.text.encode())

@@ -31,7 +31,7 @@ CREATE TABLE accounts (
     balance_ticks BIGINT NOT NULL CHECK (balance_ticks >= 0)
 );
 
--- Open streams only. A row that a crash left is settled when the server starts again.
+-- Open streams only. A row that a crash left is released when the server starts again.
 CREATE TABLE holds (
     request_id TEXT PRIMARY KEY,
     organisation_id TEXT NOT NULL REFERENCES accounts (organisation_id),
