@@ -12,21 +12,24 @@ run: install ## Set up, fetch the default model, ask it a first question, serve.
 
 install: $(VENV)/.installed ## Set up only; afterwards .venv/bin/leadline exists.
 
+# One engine at a time: two that compute on the same cores are each many times slower.
 test: dev ## All tests, with the real model and the real SDKs.
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 -m "not model"
+	$(BIN)/python -m pytest -m model
 
 check: $(VENV)/.dev ## The inner loop: format, lint, types, layers, fast tests.
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not model and not node"
+	$(BIN)/python -m pytest -n 2 -q -m "not model"
 
 bench: dev ## Benchmarks against the bare engine; prints a table.
 	$(BIN)/python -m benchmarks
 
 proof: dev ## The long counts.
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --hypothesis-profile=proof tests/property tests/faults
+	$(BIN)/python -m pytest -n 2 -m "not model" --hypothesis-profile=proof tests/property tests/unit
+	$(BIN)/python -m pytest -m model tests/faults
 
 dev: $(VENV)/.dev $(JS)/node_modules/.installed
 

@@ -3,21 +3,24 @@
 import argparse
 import asyncio
 import json
+import math
 import signal
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
-from benchmarks.load import bodies, burst
-from benchmarks.report import Machine, Pair, Report, pair_rows, result_file, save_table, start_rows
+from benchmarks.load import Burst, bodies, burst
+from benchmarks.report import Machine, Pair, Report, Side, pair_rows, result_file, save_table, start_rows
 from benchmarks.servers import Server, bare_engine, prepare, serving, start_without_model, until_ready
 from leadline.engines.upstream.http import HttpClient
 from leadline.errors import LeadlineError
 
 _STARTS = 5
-_WARM_UP = -1
+# Few at once are repeated until they are this many: one answer alone says little.
+_FEWEST_REQUESTS = 8
 
 
 def main() -> int:
@@ -27,11 +30,17 @@ def main() -> int:
             api_key = prepare(Path(folder))
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 report = runner.run(_measure(Path(folder), api_key, options))
-    except* LeadlineError as errors:
-        print(*errors.exceptions, sep="\n", file=sys.stderr)
-        sys.exit(1)
+    except LeadlineError as error:
+        return _fail(str(error))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return _fail("Stopped before the end.")
     _show(report, options)
     return 0 if report.met else 1
+
+
+def _fail(why: str) -> int:
+    print(why, file=sys.stderr)
+    return 1
 
 
 def _options() -> argparse.Namespace:
@@ -52,18 +61,18 @@ async def _measure(data: Path, api_key: str, options: argparse.Namespace) -> Rep
     assert task is not None
     # Ended from outside, the servers are stopped all the same.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    machine = Machine.this()
     starts = [await _start() for _ in range(_STARTS)]
     pairs: list[Pair] = []
     async with serving(data) as server, bare_engine(data) as bare:
         await until_ready(server)
-        leadline = server.client(api_key)
+        sides = Sides(server, server.client(api_key), bare)
         for concurrency in options.concurrency:
-            for client in (bare, leadline):
-                await burst(client, bodies(concurrency, _WARM_UP), concurrency)
+            await sides.warm_up(concurrency)
             for number in range(options.pairs):
                 _tell(f"{concurrency} at once, pair {number + 1} of {options.pairs}")
-                pairs.append(await _pair(server, leadline, bare, concurrency, number))
-    return Report(Machine.this(), tuple(pairs), (*pair_rows(pairs), *start_rows(starts)))
+                pairs.append(await sides.pair(concurrency, number))
+    return Report(machine, tuple(pairs), (*pair_rows(pairs), *start_rows(starts)))
 
 
 async def _start() -> tuple[float, float]:
@@ -72,17 +81,32 @@ async def _start() -> tuple[float, float]:
         return await start_without_model(Path(folder))
 
 
-async def _pair(server: Server, leadline: HttpClient, bare: HttpClient, concurrency: int, number: int) -> Pair:
-    """One side after the other, never together; the one that goes first changes from pair to pair."""
-    requests = bodies(concurrency, number)
-    if number % 2 == 0:
-        from_bare = await burst(bare, requests, concurrency)
-    before = server.cpu_seconds()
-    from_leadline = await burst(leadline, requests, concurrency)
-    spent = server.cpu_seconds() - before
-    if number % 2 == 1:
-        from_bare = await burst(bare, requests, concurrency)
-    return Pair(concurrency, from_bare, from_leadline, spent)
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The two sides that are compared. They are asked in turn, never together."""
+
+    server: Server
+    leadline: HttpClient
+    bare: HttpClient
+
+    async def warm_up(self, concurrency: int) -> None:
+        for client in (self.bare, self.leadline):
+            await burst(client, bodies(concurrency, "warm-up"))
+
+    async def pair(self, concurrency: int, number: int) -> Pair:
+        """At least `_FEWEST_REQUESTS` to each side, a burst here, a burst there; each time the other side begins."""
+        bursts = math.ceil(_FEWEST_REQUESTS / concurrency)
+        from_bare, from_leadline, spent = list[Burst](), list[Burst](), 0.0
+        for turn in range(number * bursts, (number + 1) * bursts):
+            requests = bodies(concurrency, str(turn))
+            if turn % 2 == 0:
+                from_bare.append(await burst(self.bare, requests))
+            before = self.server.cpu_seconds()
+            from_leadline.append(await burst(self.leadline, requests))
+            spent += self.server.cpu_seconds() - before
+            if turn % 2 == 1:
+                from_bare.append(await burst(self.bare, requests))
+        return Pair(concurrency, Side.of(from_bare), Side.of(from_leadline), spent)
 
 
 def _tell(what: str) -> None:

@@ -2,9 +2,7 @@
 
 import asyncio
 import random
-import statistics
 import time
-from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -16,17 +14,16 @@ from leadline.errors import EngineFailed
 
 MODEL = "smollm2-135m-instruct"
 MAX_TOKENS = 64
-# A burst of few at once is repeated until it has this many requests: one answer alone says little.
-FEWEST_REQUESTS = 8
 _WAIT_SECONDS = 120.0
 _SYSTEM = "You are Grok, a chatbot inspired by the Hitchhikers Guide to the Galaxy."
+_WORDS = (
+    *("river", "stone", "window", "garden", "winter", "music", "paper", "silver", "morning", "bridge", "letter"),
+    *("forest", "engine", "market", "island", "mirror", "summer", "kitchen", "shadow", "doctor", "ticket", "planet"),
+    *("harbor", "candle", "blanket", "farmer", "valley", "rocket", "pencil", "castle"),
+)
 _TASK = "Write a long story with all of these words."
 # With the rest of the prompt, about 200 tokens.
 _WORDS_IN_TEXT = 155
-_WORDS = (
-    "river stone window garden winter music paper silver morning bridge letter forest engine market island mirror "
-    "summer kitchen shadow doctor ticket planet harbor candle blanket farmer valley rocket pencil castle"
-).split()
 
 
 class _Delta(msgspec.Struct):
@@ -67,27 +64,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """Some requests, so many at once, from the first byte sent to the last one received."""
+    """Requests sent together, from the first byte sent to the last one received. Answers in the requests' order."""
 
     answers: tuple[Answer, ...]
     seconds: float
 
-    @property
-    def output_tokens(self) -> int:
-        return sum(answer.output_tokens for answer in self.answers)
 
-    @property
-    def tokens_per_second(self) -> float:
-        return self.output_tokens / self.seconds
-
-    @property
-    def ttft_milliseconds(self) -> float:
-        return 1000 * statistics.median(answer.ttft_seconds for answer in self.answers)
-
-
-def bodies(concurrency: int, pair: int) -> list[bytes]:
-    """The requests of one pair. No two texts of a run begin alike, so no cached prompt helps."""
-    return [_body(f"{concurrency}.{pair}.{number}") for number in range(max(concurrency, FEWEST_REQUESTS))]
+def bodies(concurrency: int, name: str) -> list[bytes]:
+    """The requests of one burst. No two texts of a run begin alike, so no cached prompt helps."""
+    return [_body(f"{concurrency} {name} {number}") for number in range(concurrency)]
 
 
 def _body(name: str) -> bytes:
@@ -106,20 +91,16 @@ def _body(name: str) -> bytes:
     return msgspec.json.encode(request)
 
 
-async def burst(client: HttpClient, requests: list[bytes], concurrency: int) -> Burst:
-    """Send all `requests`, `concurrency` at once, on new connections."""
+async def burst(client: HttpClient, requests: list[bytes]) -> Burst:
+    """Send all `requests` together, on new connections."""
     client.close()
-    waiting, answers = iter(requests), list[Answer]()
     began = time.perf_counter()
-    async with asyncio.TaskGroup() as clients:
-        for _ in range(concurrency):
-            clients.create_task(_ask_all(client, waiting, answers))
-    return Burst(tuple(answers), time.perf_counter() - began)
-
-
-async def _ask_all(client: HttpClient, waiting: Iterator[bytes], answers: list[Answer]) -> None:
-    for body in waiting:
-        answers.append(await _ask(client, body))
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_ask(client, body)) for body in requests]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return Burst(tuple(task.result() for task in tasks), time.perf_counter() - began)
 
 
 async def _ask(client: HttpClient, body: bytes) -> Answer:

@@ -28,7 +28,7 @@ _LOAD_SECONDS = 300.0
 _DRAIN_SECONDS = 40.0
 _LOOK_EVERY_SECONDS = 0.05
 _PASSWORD = "correct horse battery staple"
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_CPU_CLOCK = 2
 # The benchmark asks more than one client may; what a limit costs is measured, what it refuses is not.
 _LIMITS = """\
 [limits.default]
@@ -61,9 +61,9 @@ class Server:
         return HttpClient("Leadline", Address(_HOST, self.port), {"Authorization": f"Bearer {api_key}"})
 
     def cpu_seconds(self) -> float:
-        """User and system time of the process so far, without its children."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text("ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+        """User and system time of the process so far, without its children: its clock_getcpuclockid(3), because
+        /proc counts in hundredths of a second."""
+        return time.clock_gettime(~self.pid << 3 | _CPU_CLOCK)
 
     def resident_megabytes(self) -> float:
         lines = Path(f"/proc/{self.pid}/status").read_text("utf-8").splitlines()
@@ -83,9 +83,14 @@ def prepare(data: Path) -> str:
 
 
 def _leadline(data: Path, seconds: float, *arguments: str) -> str:
-    command = (*_command(data), *arguments)
     done = subprocess.run(
-        command, input=f"{_PASSWORD}\n", stdout=subprocess.PIPE, text=True, timeout=seconds, env=_environment()
+        (*_command(data), *arguments),
+        input=f"{_PASSWORD}\n",
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=seconds,
+        env=_environment(),
+        check=False,
     )
     if done.returncode != 0:
         raise EngineFailed(f"leadline {arguments[0]} ended with {done.returncode}.")
@@ -146,11 +151,13 @@ async def _get(port: int, path: str) -> int:
 async def _stop(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         process.terminate()
-        try:
+    try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), _DRAIN_SECONDS)
-        except TimeoutError:
+    finally:
+        with suppress(ProcessLookupError):
             process.kill()
-            await process.wait()
+    await process.wait()
 
 
 async def until_ready(server: Server) -> None:

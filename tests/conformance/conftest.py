@@ -16,7 +16,7 @@ SDKS = ("openai", "@anthropic-ai/sdk")
 
 @pytest.fixture(scope="session")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """One server with the real model for all. Mark its users `model` and `xdist_group("model")`."""
+    """One server with the real model for all. Mark its users `model`."""
     default_weights()
     server = LiveServer(tmp_path_factory.mktemp("live") / "data")
     yield server

@@ -21,7 +21,7 @@ from leadline.errors import InvalidRequest
 from leadline.weights.store import Store
 from tests.weights import FOLDER, default_weights
 
-pytestmark = [pytest.mark.model, pytest.mark.xdist_group("model")]
+pytestmark = pytest.mark.model
 DEADLINE_SECONDS = 120
 
 

@@ -10,7 +10,7 @@ from tests.cli.process import EMAIL, Serving, init, leadline
 from tests.raw import open_post, post, request
 from tests.weights import FOLDER, default_weights
 
-pytestmark = [pytest.mark.model, pytest.mark.xdist_group("model")]
+pytestmark = pytest.mark.model
 CHAT = "/v1/chat/completions"
 ASK = {"model": "grok-beta", "messages": [{"role": "user", "content": "Tell me a story about a fox."}]}
 DEADLINE_SECONDS = 120

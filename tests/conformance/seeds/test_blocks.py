@@ -14,7 +14,7 @@ from tests.conformance.seeds.run import live_text, run_bash, run_javascript, run
 from tests.live import LiveServer
 from tests.weights import missing
 
-pytestmark = [pytest.mark.model, pytest.mark.xdist_group("model")]
+pytestmark = pytest.mark.model
 MODEL = "smollm2-135m-instruct"
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 SHOWN: list[str] = []
@@ -23,7 +23,9 @@ SHOWN: list[str] = []
 def shows(**names: str) -> pytest.MarkDecorator:
     """Give a test these blocks, by argument."""
     SHOWN.extend(names.values())
-    return pytest.mark.parametrize(tuple(names), [tuple(BLOCKS[name] for name in names.values())], ids=["-"])
+    return pytest.mark.parametrize(
+        tuple(names), [tuple(BLOCKS[name] for name in names.values())], ids=[pytest.HIDDEN_PARAM]
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,30 @@
+"""The JavaScript SDKs against the real server with the real model. What they find is in the `.mjs` files."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent
+DEADLINE_SECONDS = 600
+pytestmark = [pytest.mark.node, pytest.mark.model]
+
+
+@pytest.mark.parametrize("file", ["openai.test.mjs", "anthropic.test.mjs"])
+def test_the_sdk_finds_what_it_expects(live, node, file):
+    done = subprocess.run(
+        [node, "--test", "--test-reporter=spec", file],
+        cwd=FOLDER,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        env={"PATH": os.environ["PATH"], "BASE_URL": live.base_url, "API_KEY": live.api_key},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_file_is_run():
+    run = {name for mark in test_the_sdk_finds_what_it_expects.pytestmark for name in mark.args[1]}
+    assert run == {path.name for path in FOLDER.glob("*.test.mjs")}
