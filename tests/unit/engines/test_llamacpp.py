@@ -44,6 +44,20 @@ async def test_requests_are_let_in_in_turn_and_a_large_one_is_not_overtaken():
     assert (room.free_tokens, room.free_places) == (100, 10)
 
 
+async def test_what_a_request_turns_out_not_to_need_lets_the_next_one_in():
+    room = Room(100, 10)
+    async with room.take(90) as place:
+        next_one, leave = await waiting(room, 30)
+        assert not room.fits(1)
+        place.need(70)
+        assert (room.free_tokens, room.free_places) == (0, 8)
+        place.need(80)
+        assert room.free_tokens == 0
+        leave.set()
+        await next_one
+    assert (room.free_tokens, room.free_places) == (100, 10)
+
+
 async def test_places_are_bounded_too():
     room = Room(100, 1)
     first, leave_first = await waiting(room, 1)

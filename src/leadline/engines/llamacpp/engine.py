@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from leadline.chat.events import ChatEvent
+from leadline.chat.events import ChatEvent, Started
 from leadline.chat.request import ChatRequest
 from leadline.engines.engine import NOT_STARTED, Capability, EngineStatus, ModelFacts
 from leadline.engines.llamacpp.room import Room
@@ -162,8 +162,10 @@ class LlamaCppEngine:
 
     async def _generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         fitted, tokens = await self._fitted(request)
-        async with self._room.take(tokens), aclosing(self._ready_client().generate(fitted)) as batches:
+        async with self._room.take(tokens) as place, aclosing(self._ready_client().generate(fitted)) as batches:
             async for batch in batches:
+                if isinstance(batch[0], Started) and batch[0].prompt_tokens is not None:
+                    place.need(batch[0].prompt_tokens + (fitted.max_output_tokens or 0))
                 yield batch
 
     async def _fitted(self, request: ChatRequest) -> tuple[ChatRequest, int]:

@@ -14,6 +14,20 @@ MOST_WAITING = 256
 
 
 @dataclass(slots=True)
+class Place:
+    """What one request holds. `need` tells that it needs less than it took."""
+
+    _room: "Room"
+    tokens: int
+
+    def need(self, tokens: int) -> None:
+        spare = max(0, self.tokens - tokens)
+        self.tokens -= spare
+        self._room.free_tokens += spare
+        self._room.let_in()
+
+
+@dataclass(slots=True)
 class Room:
     """First come, first served: a large request is not overtaken for ever by small ones."""
 
@@ -25,18 +39,19 @@ class Room:
         return not self._waiting and self._has(tokens)
 
     @asynccontextmanager
-    async def take(self, tokens: int) -> AsyncIterator[None]:
+    async def take(self, tokens: int) -> AsyncIterator[Place]:
         """Hold `tokens` and one place. Unavailable where the queue is full or the wait too long."""
         if self.fits(tokens):
             self._claim(tokens)
         else:
             await self._wait(tokens)
+        place = Place(self, tokens)
         try:
-            yield
+            yield place
         finally:
-            self.free_tokens += tokens
+            self.free_tokens += place.tokens
             self.free_places += 1
-            self._let_in()
+            self.let_in()
 
     async def _wait(self, tokens: int) -> None:
         if len(self._waiting) >= MOST_WAITING:
@@ -51,12 +66,13 @@ class Room:
                 self.free_tokens += tokens
                 self.free_places += 1
             self._waiting = deque(waiting for waiting in self._waiting if waiting[1] is not turn)
-            self._let_in()
+            self.let_in()
             if isinstance(error, TimeoutError):
                 raise Unavailable("The engine was busy for too long. Try again in a moment.") from None
             raise
 
-    def _let_in(self) -> None:
+    def let_in(self) -> None:
+        """Wake those who fit now."""
         while self._waiting and self._has(self._waiting[0][0]):
             tokens, turn = self._waiting.popleft()
             if not turn.done():
