@@ -134,6 +134,7 @@ def _http_server(instance: Instance, catalog: Catalog) -> _Server:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
     )
