@@ -14,6 +14,9 @@ from benchmarks.load import Answer, Burst
 from leadline import __version__
 
 HERE = Path(__file__).parent
+# Through Leadline to the bare engine: tokens per second, and how much later an answer may begin.
+SPEED_RATIO = 0.95
+TTFT_MILLISECONDS = 5
 _BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
 _HEADINGS = ("", "bare engine", "Leadline", "Leadline to bare (min..max)", "goal", "")
 
@@ -173,14 +176,17 @@ def _speed(suffix: str, pairs: list[Pair]) -> Row:
     bare = tuple(pair.bare.tokens_per_second for pair in pairs)
     leadline = tuple(pair.leadline.tokens_per_second for pair in pairs)
     ratios = tuple(ours / theirs for ours, theirs in zip(leadline, bare, strict=True))
-    return Row(f"tokens/s{suffix}", 1, leadline, bare, ratios, 3, Goal("≥", 0.95))
+    return Row(f"tokens/s{suffix}", 1, leadline, bare, ratios, 3, Goal("≥", SPEED_RATIO))
 
 
 def _ttft(suffix: str, pairs: list[Pair]) -> Row:
     bare = tuple(statistics.median(pair.bare.ttfts_milliseconds) for pair in pairs)
     leadline = tuple(statistics.median(pair.leadline.ttfts_milliseconds) for pair in pairs)
     more = tuple(pair.more_ttft_milliseconds for pair in pairs)
-    return Row(f"first token ms{suffix}", 0, leadline, bare, more, 1, Goal("≤", 5))
+    # Alone, what is more is the server's own. Many at once wait in line for seconds on cores that they share with the
+    # server, and may wait as much longer as tokens may come slower.
+    bound = TTFT_MILLISECONDS if pairs[0].concurrency == 1 else (1 - SPEED_RATIO) * statistics.median(bare)
+    return Row(f"first token ms{suffix}", 0, leadline, bare, more, 1, Goal("≤", round(bound)))
 
 
 def _slowest_ttft(suffix: str, pairs: list[Pair]) -> Row:

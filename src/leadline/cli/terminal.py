@@ -47,7 +47,7 @@ class PullBar:
 
     def _draw(self, name: str, now: Pulled) -> None:
         if self._bar is None:
-            columns = (TextColumn("  ↓ {task.description}"), BarColumn(), DownloadColumn())
+            columns = (TextColumn("  … {task.description}"), BarColumn(), DownloadColumn())
             self._bar = Progress(
                 *columns, TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
             )

@@ -51,7 +51,7 @@ def build(
     watch: Watch = lambda *_: None,
     environment: Mapping[str, str] = os.environ,
 ) -> tuple[list[Engine], Catalog]:
-    """Engines, not yet started, and the catalog of their models. `watch` sees every download."""
+    """Engines, not yet started, and the catalog of their models. `watch` sees every download and load."""
     engine_sections, model_sections = sections(config)
     engines = {section.name: _engine(section, store, watch, environment) for section in engine_sections}
     return list(engines.values()), build_catalog(model_sections, engines, created_at)
@@ -66,12 +66,15 @@ def _engine(section: EngineSection, store: Store, watch: Watch, environment: Map
         parallel_requests=section.parallel_requests or _PARALLEL_REQUESTS,
         threads=section.threads or _usable_cores(),
     )
-    return LlamaCppEngine(section.name, _provider(section, store, watch), settings)
-
-
-def _provider(section: EngineSection, store: Store, watch: Watch) -> Provide:
     wanted = section.weights or DEFAULT.name
 
+    def loading(done_bytes: int, total_bytes: int) -> None:
+        watch(wanted, Progress("loading", done_bytes, total_bytes))
+
+    return LlamaCppEngine(section.name, _provider(wanted, store, watch), settings, loading)
+
+
+def _provider(wanted: str, store: Store, watch: Watch) -> Provide:
     async def provide(tell: Callable[[str], None]) -> Weights:
         def progress(now: Progress) -> None:
             tell(_sentence(wanted, now))

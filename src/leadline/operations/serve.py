@@ -33,7 +33,7 @@ SETTLE_SECONDS = 5
 _BACKLOG = 2048
 _READY_EVERY_SECONDS = 0.05
 # What `pulling` tells in more detail.
-_PULLING = ("downloading", "unpacking", "copying", "checking")
+_PULLING = ("downloading", "unpacking", "copying", "checking", "loading")
 _log = logging.getLogger("leadline.serve")
 
 

@@ -46,9 +46,9 @@ _REASONS = (
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a pull is. `total_bytes` is 0 where it is not known."""
+    """How far a pull or a load is. `total_bytes` is 0 where it is not known."""
 
-    stage: Literal["downloading", "unpacking", "copying", "checking"]
+    stage: Literal["downloading", "unpacking", "copying", "checking", "loading"]
     done_bytes: int
     total_bytes: int
 

@@ -65,6 +65,8 @@ class Settings:
 
 # Finds the weights, fetching them if need be; tells the status meanwhile.
 Provide = Callable[[Callable[[str], None]], Awaitable[Weights]]
+# How many of the weights' bytes are in memory, of how many; until the first child is ready.
+Loading = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
@@ -74,9 +76,11 @@ class LlamaCppEngine:
     name: str
     provide: Provide
     settings: Settings
+    loading: Loading = lambda _done, _total: None
     _status: EngineStatus = NOT_STARTED
     _weights: Weights | None = None
     _child: Child | None = None
+    _was_ready: bool = False
     _client: ChatClient | None = None
     # Set with the weights, before the first child.
     _room: Room = field(default_factory=lambda: Room(0, 0))
@@ -203,14 +207,22 @@ class LlamaCppEngine:
         self._weights = weights = await self._provided()
         self.settings = self.settings.within(weights)
         self._room = Room(self.settings.cache_tokens, self.settings.parallel_requests)
-        self._tell(f"loading {weights.path.name}")
         settings = {
             "weights": str(weights.path),
             "cache_tokens": self.settings.cache_tokens,
             "parallel_requests": self.settings.parallel_requests,
             "threads": self.settings.threads,
         }
-        await Supervisor(self.name, settings, self._ready, self._gone, self._alive).run()
+        total_bytes = (await asyncio.to_thread(weights.path.stat)).st_size
+
+        def loading(resident_bytes: int) -> None:
+            """An estimate: what else the child has in memory counts as weights."""
+            done_bytes = min(resident_bytes, total_bytes)
+            self._tell(f"loading {weights.path.name}, {done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB")
+            if not self._was_ready:
+                self.loading(done_bytes, total_bytes)
+
+        await Supervisor(self.name, settings, loading, self._ready, self._gone, self._alive).run()
 
     async def _provided(self) -> Weights:
         """The weights; tried again where they cannot be had, since somebody may bring them meanwhile."""
@@ -228,7 +240,7 @@ class LlamaCppEngine:
         http = HttpClient(
             self.name, Address("engine", 80, socket=child.socket), {"Authorization": f"Bearer {child.key}"}
         )
-        self._child, self._client = child, ChatClient(http, _EXTRA)
+        self._child, self._client, self._was_ready = child, ChatClient(http, _EXTRA), True
         self._status = EngineStatus(ready=True, detail=f"llama.cpp, {self.settings.parallel_requests} requests at once")
         self._change()
 

@@ -20,6 +20,7 @@ _LONGEST_BACK_OFF_SECONDS = 30.0
 # A child that ran this long was well; the next restart is quick again.
 _WELL_SECONDS = 60.0
 _LOAD_SECONDS = 900.0
+_LOADING_EVERY_SECONDS = 0.1
 _HEARTBEAT_EVERY_SECONDS = 5.0
 _HEARTBEATS_MISSED = 6
 _TAIL_LINES = 20
@@ -40,10 +41,12 @@ class Child:
 
 @dataclass(slots=True)
 class Supervisor:
-    """`settings` go to every new child. `ready` and `gone` tell of each one; `alive` asks it for a sign of life."""
+    """`settings` go to every new child. `loading` hears how many bytes it has in memory, now and then until it is
+    ready; `ready` and `gone` tell of each one; `alive` asks it for a sign of life."""
 
     name: str
     settings: dict[str, Any]
+    loading: Callable[[int], None]
     ready: Callable[[Child], Awaitable[None]]
     gone: Callable[[str], None]
     alive: Callable[[], Awaitable[bool]]
@@ -98,13 +101,25 @@ class Supervisor:
         with contextlib.suppress(ConnectionError, TimeoutError):
             process.stdin.write(line.encode() + b"\n")
             await process.stdin.drain()
-            reply = await asyncio.wait_for(process.stdout.readline(), _LOAD_SECONDS)
+            reply = await self._reply(process.pid, process.stdout)
             message = json.loads(reply) if reply else {}
             if message.get("ready"):
                 return Child(process.pid, socket, key, str(message["version"]))
         # Before a model is loaded no prompt has been seen, so what the child printed is safe to log.
         _log.error("engine did not load", extra={"engine": self.name, "printed": "\n".join(self._tail)})
         return None
+
+    async def _reply(self, pid: int, stdout: asyncio.StreamReader) -> bytes:
+        """The child's one line, or TimeoutError."""
+        async with asyncio.timeout(_LOAD_SECONDS):
+            line = asyncio.ensure_future(stdout.readline())
+            try:
+                while not line.done():
+                    self.loading(_resident_bytes(pid))
+                    await asyncio.wait([line], timeout=_LOADING_EVERY_SECONDS)
+                return line.result()
+            finally:
+                line.cancel()
 
     async def _watch(self, process: "asyncio.subprocess.Process") -> str:
         """Wait for the child's end; kill it when it gives no sign of life for long."""
@@ -132,6 +147,15 @@ class Supervisor:
         assert process.stderr is not None
         while piece := await process.stderr.read(4096):
             self._tail.extend(piece.decode("utf-8", "replace").splitlines())
+
+
+def _resident_bytes(pid: int) -> int:
+    """What the process has in memory, its weights among it. 0 where the system does not say."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _exit_words(code: int | None) -> str:
