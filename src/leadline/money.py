@@ -1,7 +1,8 @@
 """Money is an integer number of ticks. One US dollar is 10^10 ticks, as in xAI's `cost_in_usd_ticks`."""
 
+from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact, InvalidOperation
-from typing import NewType
+from typing import Literal, NewType
 
 Ticks = NewType("Ticks", int)
 
@@ -13,6 +14,14 @@ TICKS_PER_TOKEN_AT_ONE_USD_PER_MILLION = 10_000
 MOST_TICKS = 2**60
 # Raises where a product does not fit, so that no amount is rounded unseen.
 _EXACT = Context(traps=[Inexact, InvalidOperation])
+
+
+@dataclass(frozen=True, slots=True)
+class SpendCap:
+    """The most that may be spent in each period, which begins anew in UTC: at midnight, on Monday, on the first."""
+
+    ticks: Ticks
+    period: Literal["day", "week", "month"]
 
 
 def usd(amount: str | Decimal) -> Ticks:

@@ -8,8 +8,8 @@ import stat
 import click
 import pytest
 
-from leadline.cli.commands import cli
 from leadline.cli.main import main
+from leadline.cli.root import cli
 from tests.cli.process import EMAIL, NO_MODEL, Serving, init, leadline
 from tests.raw import post, request
 

@@ -14,7 +14,7 @@ from leadline.catalog.prices import prices_of
 from leadline.config import PriceSection
 from leadline.ledger.ledger import Balance, Entry
 from leadline.operations.app import create_app
-from leadline.operations.commands import run
+from leadline.operations.commands.run import run
 from leadline.operations.instance import Instance
 from tests.scripted.engine import SCRIPTS, ScriptedEngine
 

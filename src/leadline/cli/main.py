@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from leadline.cli.commands import cli
+from leadline.cli.root import cli
 
 _INTERRUPTED = 130
 

@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 
 from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied, Unavailable
-from leadline.operations.commands import Result, run
+from leadline.operations.commands.command import Result
+from leadline.operations.commands.run import run
 from leadline.operations.instance import Instance, control_socket
 
 _LONGEST_LINE = 16 * 1024 * 1024

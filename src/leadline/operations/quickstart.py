@@ -9,7 +9,7 @@ import msgspec
 from leadline.catalog.catalog import Catalog
 from leadline.engines.upstream.http import Address, HttpClient
 from leadline.errors import EngineFailed
-from leadline.operations.commands import FIRST_KEY_NAME, init
+from leadline.operations.commands.accounts import FIRST_KEY_NAME, init
 from leadline.operations.instance import Instance
 
 EMAIL = "owner@localhost"

@@ -21,7 +21,7 @@ from leadline.ids import new_uuid
 from leadline.ledger.audit import audit
 from leadline.limits.limiter import Limiter
 from leadline.money import Ticks
-from leadline.operations.commands import run
+from leadline.operations.commands.run import run
 from leadline.operations.instance import Instance
 from leadline.serving.pipeline import FIRST_SLICE_TOKENS, Call, Generation, Pipeline
 from leadline.storage.database import DatabaseUnusable

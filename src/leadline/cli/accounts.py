@@ -1,0 +1,81 @@
+"""`leadline init` and `leadline accounts`."""
+
+import sys
+
+import click
+
+from leadline.cli.options import common, run, show, table
+
+
+@click.command()
+@click.option("--email", required=True, help="Yours. It cannot be changed later.")
+@click.option("--org", required=True, help="The organisation's name.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@click.option("--credit", metavar="USD", help="Starter credit [default: credits.starter_usd].")
+@click.option("--key", "key_name", help="Name of the first key [default: first-key].")
+@click.option("--yes", is_flag=True, help="Ask nothing.")
+@common
+def init(
+    email: str, org: str, credit: str | None, key_name: str | None, *, password_stdin: bool, yes: bool, as_json: bool
+) -> None:
+    """Make the first organisation with its credit and key.
+
+    \b
+    Examples:
+      leadline init --email mara@northwind.example --org "Northwind Labs"
+      leadline init --email mara@north.example --org North --password-stdin --yes --json < password
+    """
+    password = _password(email, from_stdin=password_stdin, yes=yes)
+    first = {"credit": credit, "key": key_name}
+    result = run("init", {"email": email, "org": org, "password": password, "first": first})
+    if "api_key" not in result:
+        show(result, as_json=as_json, text=lambda: "This instance has an organisation already; nothing was changed.")
+        return
+    show(result, as_json=as_json, text=lambda: f"{result['api_key']}\nThe key is shown once: store it now.")
+
+
+@click.group()
+def accounts() -> None:
+    """Organisations and their users."""
+
+
+@accounts.command("create")
+@click.option("--email", required=True, help="It cannot be changed later.")
+@click.option("--org", required=True, help="The organisation's name.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@click.option("--yes", is_flag=True, help="Ask nothing.")
+@common
+def create_account(email: str, org: str, *, password_stdin: bool, yes: bool, as_json: bool) -> None:
+    """Make a further organisation.
+
+    \b
+    Example:
+      leadline accounts create --email bob@south.example --org South --password-stdin < password
+    """
+    password = _password(email, from_stdin=password_stdin, yes=yes)
+    result = run("accounts create", {"email": email, "org": org, "password": password})
+    show(result, as_json=as_json, text=lambda: f"Made {org}: {result['organisation_id']}")
+
+
+@accounts.command("list")
+@common
+def list_accounts(*, as_json: bool) -> None:
+    """Show every organisation's users.
+
+    \b
+    Example:
+      leadline accounts list
+    """
+    result = run("accounts list", {})
+    rows = [(one["email"], one["organisation"], one["organisation_id"]) for one in result["accounts"]]
+    show(result, as_json=as_json, text=lambda: table(("EMAIL", "ORGANISATION", "ID"), rows))
+
+
+def _password(email: str, *, from_stdin: bool, yes: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if yes or not sys.stdin.isatty():
+        raise click.UsageError("Give the password with --password-stdin.")
+    click.confirm(f"{email} cannot be changed later. Is it right?", abort=True)
+    password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return password

@@ -1,0 +1,62 @@
+"""`leadline serve`."""
+
+import sys
+from typing import Any
+
+import click
+
+from leadline.cli.options import common, data_folder, fail, show
+from leadline.errors import LeadlineError
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 picks a free one.")
+@click.option("--grpc-port", type=click.IntRange(0, 65535), default=8081, help="Kept for gRPC, which comes later.")
+@click.option("--quickstart", is_flag=True, help="On a new instance: make a key and ask a first question.")
+@click.option("--check", is_flag=True, help="Only check the configuration.")
+@common
+def serve(host: str, port: int, grpc_port: int, *, quickstart: bool, check: bool, as_json: bool) -> None:
+    """Start the server.
+
+    \b
+    Examples:
+      leadline serve
+      leadline serve --port 9000 --quickstart
+    """
+    import asyncio
+
+    from leadline.cli.terminal import ServeJson, ServeLines
+    from leadline.operations.serve import Options
+    from leadline.operations.serve import serve as run_server
+
+    del grpc_port
+    try:
+        if check:
+            _check(as_json=as_json)
+            return
+        terminal = ServeJson() if as_json else ServeLines()
+        with asyncio.Runner(loop_factory=_event_loop) as runner:
+            runner.run(run_server(data_folder(), Options(host, port, quickstart), terminal))
+    except LeadlineError as error:
+        fail(error)
+
+
+def _check(*, as_json: bool) -> None:
+    from leadline.config import load
+    from leadline.operations.models import build
+    from leadline.weights.store import Store
+
+    _, catalog = build(load(data_folder() / "leadline.toml"), Store(data_folder() / "models"), 0)
+    names = [model.name for model in catalog.models]
+    show({"ok": True, "models": names}, as_json=as_json, text=lambda: f"The configuration is good: {', '.join(names)}.")
+
+
+def _event_loop() -> Any:
+    if sys.platform == "win32":
+        import asyncio
+
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()

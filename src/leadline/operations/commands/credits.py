@@ -1,0 +1,63 @@
+"""Credits and the ledger."""
+
+from leadline.clock import rfc3339
+from leadline.errors import InvalidRequest
+from leadline.ledger.audit import audit
+from leadline.ledger.ledger import Entry
+from leadline.money import NOTHING
+from leadline.operations.commands.command import Command, Result, dollars
+from leadline.operations.instance import Instance
+
+_LONGEST_REASON = 500
+
+
+async def grant_credits(instance: Instance, email: str, amount: str, reason: str) -> Result:
+    user = await instance.organisations.user(email)
+    ticks = dollars(amount)
+    if ticks <= NOTHING:
+        raise InvalidRequest("Grant an amount above zero.", "amount")
+    if not 1 <= len(reason) <= _LONGEST_REASON:
+        raise InvalidRequest(f"Give a reason of 1 to {_LONGEST_REASON} characters.", "reason")
+    await instance.ledger.grant(user.organisation_id, ticks, reason)
+    return {"organisation": user.organisation, "granted_ticks": ticks} | await show_balance(instance, email)
+
+
+async def show_balance(instance: Instance, email: str) -> Result:
+    user = await instance.organisations.user(email)
+    balance = instance.ledger.balance(user.organisation_id)
+    return {
+        "balance_ticks": balance.balance_ticks,
+        "held_ticks": balance.held_ticks,
+        "available_ticks": balance.available_ticks,
+    }
+
+
+async def show_ledger(instance: Instance, email: str, limit: int | None) -> Result:
+    user = await instance.organisations.user(email)
+    return {"entries": [_entry(entry) for entry in await instance.ledger.entries(user.organisation_id, limit)]}
+
+
+async def verify_ledger(instance: Instance) -> Result:
+    audited = await audit(instance.database)
+    return {"ok": not audited.broken, "checked": audited.checked, "broken": list(audited.broken)}
+
+
+COMMANDS: dict[str, Command] = {
+    "credits grant": grant_credits,
+    "credits balance": show_balance,
+    "credits ledger": show_ledger,
+    "credits verify": verify_ledger,
+}
+
+
+def _entry(entry: Entry) -> Result:
+    return {
+        "id": entry.id,
+        "at": rfc3339(entry.at),
+        "kind": entry.kind,
+        "amount_ticks": entry.amount_ticks,
+        "request_id": entry.request_id,
+        "key_id": entry.key_id,
+        "model": entry.model,
+        "reason": entry.reason,
+    }

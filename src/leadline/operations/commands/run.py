@@ -1,0 +1,19 @@
+"""Each command once, by its name on the command line: for a running server and for a closed folder alike."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from leadline.errors import InvalidRequest
+from leadline.operations.commands import accounts, credits, keys
+from leadline.operations.commands.command import Command, Result
+from leadline.operations.instance import Instance
+
+COMMANDS: dict[str, Command] = accounts.COMMANDS | keys.COMMANDS | credits.COMMANDS
+
+
+async def run(instance: Instance, command: str, arguments: Mapping[str, Any]) -> Result:
+    """Run the command of this name."""
+    known = COMMANDS.get(command)
+    if known is None:
+        raise InvalidRequest(f"There is no command {command!r}. Is the running server an older Leadline?")
+    return await known(instance, **arguments)
