@@ -50,6 +50,12 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default: Limit = Limit()
 
 
+class UsageSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long the record of each request is kept; 0: for ever. Sums and the ledger always are."""
+
+    keep_requests_days: NotNegative = 365
+
+
 class Images(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_private_hosts: tuple[str, ...] = ()
 
@@ -70,13 +76,21 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PriceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """USD per million tokens. What is missing costs as `input`, reasoning as `output`."""
+    """USD per million tokens. What is missing costs as `input`, reasoning as `output`. A prompt of
+    `long_context_threshold` tokens or more (0: there is none) has the prices `…_long_context` for all its request's
+    tokens; one that is missing or 0 is the same as without, that of reasoning as `output_long_context`."""
 
     input: Decimal = Decimal(0)
     output: Decimal = Decimal(0)
     cached_input: Decimal | None = None
     image: Decimal | None = None
     reasoning: Decimal | None = None
+    long_context_threshold: NotNegative = 0
+    input_long_context: Decimal | None = None
+    cached_input_long_context: Decimal | None = None
+    image_long_context: Decimal | None = None
+    output_long_context: Decimal | None = None
+    reasoning_long_context: Decimal | None = None
 
 
 class ModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,6 +109,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database: DatabaseSection = DatabaseSection()
     credits: Credits = Credits()
     limits: Limits = Limits()
+    usage: UsageSection = UsageSection()
     images: Images = Images()
     engines: tuple[EngineSection, ...] = ()
     models: tuple[ModelSection, ...] = ()

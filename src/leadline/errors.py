@@ -4,6 +4,9 @@ The inside raises these; each dialect's `errors.py` turns them into its own stat
 caller: what happened, why, and what to do. It never holds a key, a path or another library's text.
 """
 
+import re
+from dataclasses import dataclass
+
 
 class LeadlineError(Exception):
     """A fact that ends a request."""
@@ -15,6 +18,11 @@ class LeadlineError(Exception):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or (type(self).__doc__ or ""))
+
+    @property
+    def fact(self) -> str:
+        """Its name in usage records, such as `rate_limited`."""
+        return re.sub("(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
 
 class Refused(LeadlineError):
@@ -67,6 +75,14 @@ class InsufficientCredits(Refused):
     """The credits do not cover this request. Add credits, then send it again."""
 
 
+class KeyCapSpent(InsufficientCredits):
+    """The spending cap of this API key is used up."""
+
+
+class IdempotencyConflict(Refused):
+    """This Idempotency-Key was used for another request body. Use a new key for a new request."""
+
+
 class CreditsHeld(Refused):
     """All credits are held by your own running requests. Try again when one of them has ended."""
 
@@ -74,13 +90,33 @@ class CreditsHeld(Refused):
     retry_after_seconds = 1
 
 
-class RateLimited(Refused):
-    """Too many requests or tokens. `retry_after_seconds` says when to try again; None: never, as it stands."""
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """One limit as it stands: `limit` units in all, `remaining` of them left, whole again after
+    `reset_milliseconds`."""
 
-    def __init__(self, message: str, retry_after_seconds: int | None) -> None:
+    limit: int
+    remaining: int
+    reset_milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """The limits on requests and on tokens that bind the caller most. None: there is no such limit."""
+
+    requests: RateLimit | None
+    tokens: RateLimit | None
+
+
+class RateLimited(Refused):
+    """Too many requests or tokens. `retry_after_seconds` says when to try again; None: never, as it stands. `limits` is
+    how all limits stand, where they are known."""
+
+    def __init__(self, message: str, retry_after_seconds: int | None, limits: RateLimits | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
         self.should_retry = False if retry_after_seconds is None else None
+        self.limits = limits
 
 
 class Unavailable(LeadlineError):

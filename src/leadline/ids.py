@@ -18,3 +18,8 @@ def new_uuid() -> uuid.UUID:
 def new_id(prefix: str) -> str:
     """A prefixed id for a stored thing, such as `org_0192…`."""
     return f"{prefix}_{new_uuid().hex}"
+
+
+def first_uuid_at(microseconds: int) -> uuid.UUID:
+    """Not above any UUIDv7 that was made at that time (since 1970) or later, and above all earlier ones."""
+    return uuid.UUID(int=microseconds // 1000 << 80)

@@ -1,49 +1,115 @@
-"""Any history of grants, requests and crashes against a ledger of plain numbers."""
+"""Any history of grants, requests, clock steps, full disks and crashes against a ledger of plain numbers."""
 
 import asyncio
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from leadline.chat.events import Usage
+from leadline.clock import MICROSECONDS_PER_HOUR
 from leadline.errors import CreditsHeld, InsufficientCredits
-from leadline.ledger.audit import audit
-from leadline.ledger.ledger import Charge, Hold, Ledger
+from leadline.ledger.audit import Audit, audit
+from leadline.ledger.books import Hold, Outcome
+from leadline.ledger.ledger import Ledger
+from leadline.ledger.usage import UsageRecord
 from leadline.money import Ticks
-from leadline.storage.database import Database, Write
+from leadline.storage.database import Database, DatabaseUnusable, Write
 
 ALICE, CHARLIE = "org_alice", "org_charlie"
 ORGANISATIONS = st.sampled_from((ALICE, CHARLIE))
+START = 1_800_000_000_000_000
 
 some_running = precondition(lambda machine: machine.running)
+some_on_disk = precondition(lambda machine: any(request.hold.on_disk for request in machine.running.values()))
 some_ended = precondition(lambda machine: machine.ended)
+writable = precondition(lambda machine: not machine.disk_away)
+
+
+@dataclass
+class Request:
+    """One that runs, as the model knows it. `used` is what its last checkpoint says."""
+
+    hold: Hold
+    used: int | None = None
+
+
+@dataclass
+class Account:
+    """The model: plain numbers. `dated` is what is left of grants by their date."""
+
+    balance: int = 0
+    entries: int = 0
+    dated: dict[int, int] = field(default_factory=dict)
+
+    def grant(self, ticks: int, expires_at: int | None) -> None:
+        self.balance += ticks
+        self.entries += 1
+        if expires_at is not None:
+            self.dated[expires_at] = self.dated.get(expires_at, 0) + ticks
+
+    def charge(self, ticks: int) -> None:
+        self.balance -= ticks
+        self.entries += 1
+        self._take(ticks, list(self.dated))
+
+    def expire(self, now: int, held: int) -> None:
+        ended = self._take(self.balance - held, [date for date in self.dated if date <= now])
+        self.balance -= ended
+        self.entries += ended > 0
+
+    def _take(self, ticks: int, dates: list[int]) -> int:
+        left = ticks
+        for date in sorted(dates):
+            taken = min(left, self.dated[date])
+            left -= taken
+            self.dated[date] -= taken
+            if self.dated[date] == 0:
+                del self.dated[date]
+        return ticks - left
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """`balances` is the model, `running` the holds of requests that run, `ended` those of requests that are over."""
+    """`accounts` is the model, `running` the requests that run, `ended` the holds of those that are over."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
         self.runner = asyncio.Runner()
-        self.balances = {ALICE: 0, CHARLIE: 0}
-        self.entries = 0
-        self.running: dict[str, Hold] = {}
+        self.now = START
+        self.accounts = {ALICE: Account(), CHARLIE: Account()}
+        self.running: dict[str, Request] = {}
         self.ended: dict[str, Hold] = {}
+        self.refusals = 0
+        self.disk_away = False
+        apsw.connection_hooks.append(self._watch)
         self.do(self._begin())
 
-    def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return self.runner.run(coroutine)
+    def do(self, work: Awaitable[Any]) -> Any:
+        async def done() -> Any:
+            return await work
+
+        return self.runner.run(done())
+
+    def _watch(self, connection: apsw.Connection) -> None:
+        connection.set_commit_hook(self._refuses)
+
+    def _refuses(self) -> bool:
+        if self.refusals:
+            self.refusals -= 1
+            raise apsw.FullError("database or disk is full")
+        return False
 
     async def _begin(self) -> None:
         await self._open()
-        for organisation in self.balances:
+        for organisation in self.accounts:
             await self.database.commit(
                 Write("INSERT INTO organisations (id, name, created_at) VALUES ($1, $1, 1)", (organisation,)),
                 self.ledger.opening(organisation),
@@ -52,112 +118,200 @@ class LedgerMachine(RuleBasedStateMachine):
 
     async def _open(self) -> int:
         self.database = Database(self.path)
-        self.ledger = Ledger(self.database)
+        self.ledger = Ledger(self.database, lambda: self.now)
         return await self.ledger.load()
 
     def teardown(self) -> None:
         self.do(self.database.close())
         self.runner.close()
+        apsw.connection_hooks.remove(self._watch)
 
     @rule(organisation=ORGANISATIONS, ticks=st.integers(1, 1000))
     def grant(self, organisation: str, ticks: int) -> None:
-        self.do(self.ledger.grant(organisation, Ticks(ticks), "test"))
-        self.balances[organisation] += ticks
-        self.entries += 1
+        self._grant(organisation, ticks, None)
 
-    @rule(organisation=ORGANISATIONS, ticks=st.integers(0, 600))
-    def reserve(self, organisation: str, ticks: int) -> None:
-        hold = Hold(str(uuid.uuid4()), organisation, "key", "mock", Ticks(ticks))
-        if ticks > self.balances[organisation]:
+    @rule(organisation=ORGANISATIONS, ticks=st.integers(1, 1000), hours=st.sampled_from((-1, 0, 1, 30, 200)))
+    def grant_with_a_date(self, organisation: str, ticks: int, hours: int) -> None:
+        self._grant(organisation, ticks, self.now + hours * MICROSECONDS_PER_HOUR)
+
+    def _grant(self, organisation: str, ticks: int, expires_at: int | None) -> None:
+        self.do(self.ledger.grant(organisation, Ticks(ticks), "test", expires_at))
+        self.accounts[organisation].grant(ticks, expires_at)
+        self.disk_away = False
+
+    @rule(organisation=ORGANISATIONS, ticks=st.integers(1, 1000))
+    def the_disk_refuses_a_grant(self, organisation: str, ticks: int) -> None:
+        self.refusals = 1
+        with pytest.raises(DatabaseUnusable):
+            self.do(self.ledger.grant(organisation, Ticks(ticks), "test"))
+        self.disk_away = True
+
+    @rule(
+        organisation=ORGANISATIONS, ticks=st.integers(0, 600), key=st.sampled_from(("laptop", "phone")), data=st.data()
+    )
+    def reserve(self, organisation: str, ticks: int, key: str, data: st.DataObject) -> None:
+        hold = Hold(str(uuid.uuid4()), organisation, key, "mock", "/v1/messages", Ticks(ticks), self.now)
+        hold.replayable = data.draw(st.booleans())
+        balance = self.accounts[organisation].balance
+        if self.disk_away:
+            with pytest.raises(DatabaseUnusable):
+                self.ledger.reserve(hold)
+        elif ticks > balance:
             with pytest.raises(InsufficientCredits):
                 self.ledger.reserve(hold)
-        elif ticks > self.balances[organisation] - self.held(organisation):
+        elif ticks > balance - self.held(organisation):
             with pytest.raises(CreditsHeld):
                 self.ledger.reserve(hold)
         else:
             self.ledger.reserve(hold)
-            self.running[hold.request_id] = hold
+            self.running[hold.request_id] = Request(hold)
 
     @some_running
     @rule(data=st.data())
     def secure(self, data: st.DataObject) -> None:
-        if unsecured := [hold for hold in self.running.values() if not hold.on_disk]:
+        if unsecured := [one.hold for one in self.running.values() if not one.hold.on_disk]:
             self.do(self.ledger.secure(data.draw(st.sampled_from(unsecured))))
+            self.disk_away = False
+
+    @some_on_disk
+    @rule(data=st.data())
+    def checkpoint(self, data: st.DataObject) -> None:
+        on_disk = [one for one in self.running.values() if one.hold.on_disk]
+        several = data.draw(st.lists(st.sampled_from(on_disk), min_size=1, unique_by=id))
+        for one in several:
+            one.used = data.draw(st.integers(one.used or 0, one.hold.ticks))
+        self.do(self.ledger.checkpoint([(one.hold, one.used or 0, Usage(prompt_tokens=1)) for one in several]))
+        self.disk_away = False
 
     @some_running
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
-        hold = data.draw(st.sampled_from(list(self.running.values())))
-        self.settle_all([(hold, data.draw(st.integers(0, hold.ticks)))])
+        one = data.draw(st.sampled_from(list(self.running.values())))
+        self.settle_all([(one.hold, data.draw(st.integers(0, one.hold.ticks)))])
 
     @some_running
     @rule(data=st.data())
     def settle_several_at_once(self, data: st.DataObject) -> None:
-        holds = data.draw(st.lists(st.sampled_from(list(self.running.values())), unique_by=id))
-        self.settle_all([(hold, data.draw(st.integers(0, hold.ticks))) for hold in holds])
+        several = data.draw(st.lists(st.sampled_from(list(self.running.values())), unique_by=id))
+        self.settle_all([(one.hold, data.draw(st.integers(0, one.hold.ticks))) for one in several])
+
+    @some_running
+    @rule(data=st.data(), refusals=st.integers(1, 3))
+    def settle_while_the_disk_refuses(self, data: st.DataObject, refusals: int) -> None:
+        self.refusals = refusals
+        self.settle_several_at_once(data)
+        self.refusals = 0
 
     @some_running
     @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        hold = data.draw(st.sampled_from(list(self.running.values())))
-        self.do(self.ledger.release(hold))
-        self.ended[hold.request_id] = self.running.pop(hold.request_id)
+    def secure_and_settle_in_one_commit(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(list(self.running.values())))
+        self.settle_all([(one.hold, data.draw(st.integers(0, one.hold.ticks)))], secure=not one.hold.on_disk)
+
+    @some_running
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(list(self.running.values())))
+        self.settle_all([(one.hold, None)])
 
     @some_ended
-    @rule(data=st.data(), end_again=st.sampled_from(("settle", "release")))
-    def end_one_that_is_over(self, data: st.DataObject, end_again: str) -> None:
+    @rule(data=st.data(), ticks=st.sampled_from((None, 0, 1)))
+    def end_one_that_is_over(self, data: st.DataObject, ticks: int | None) -> None:
         hold = data.draw(st.sampled_from(list(self.ended.values())))
-        self.do(self.ledger.release(hold) if end_again == "release" else self.ledger.settle(hold, charge(hold.ticks)))
+        self.do(self._settled([(hold, ticks)]))
+
+    @rule(hours=st.sampled_from((1, 24, 24 * 7)))
+    def the_clock_goes_on(self, hours: int) -> None:
+        self.now += hours * MICROSECONDS_PER_HOUR
+
+    @rule(hours=st.sampled_from((1, 25)))
+    def the_clock_steps_back(self, hours: int) -> None:
+        self.now -= hours * MICROSECONDS_PER_HOUR
+
+    @rule()
+    def tick(self) -> None:
+        self.do(self.ledger.tick())
+        for organisation, account in self.accounts.items():
+            account.expire(self.now, self.held(organisation))
+        self.disk_away = False
 
     @rule()
     def crash(self) -> None:
-        on_disk = sum(hold.on_disk for hold in self.running.values())
+        on_disk = [one for one in self.running.values() if one.hold.on_disk]
         self.do(self.database.close())
-        assert self.do(self._open()) == on_disk
+        assert self.do(self._open()) == len(on_disk)
+        for one in on_disk:
+            if one.used is not None and not one.hold.replayable:
+                self.accounts[one.hold.organisation_id].charge(one.used)
         self.running.clear()
         self.ended.clear()
+        self.disk_away = False
 
     @invariant()
     def memory_agrees(self) -> None:
-        for organisation, expected in self.balances.items():
+        for organisation, account in self.accounts.items():
             balance = self.ledger.balance(organisation)
-            assert (balance.balance_ticks, balance.held_ticks) == (expected, self.held(organisation))
+            assert (balance.balance_ticks, balance.held_ticks) == (account.balance, self.held(organisation))
             assert balance.available_ticks >= 0
+        assert self.ledger.running() == self.running.keys()
+        assert self.database.writable != self.disk_away
 
     @invariant()
     def the_database_agrees(self) -> None:
-        sums, holds, audited = self.do(self._read())
-        assert sums == {organisation: (ticks, ticks) for organisation, ticks in self.balances.items()}
-        assert holds == {hold.request_id: hold.ticks for hold in self.running.values() if hold.on_disk}
-        assert (audited.broken, audited.checked) == ((), self.entries)
+        sums, dated, holds, audited = self.do(self._read())
+        assert sums == {name: (account.balance, account.balance) for name, account in self.accounts.items()}
+        assert dated == {name: account.dated for name, account in self.accounts.items()}
+        assert holds == {
+            one.hold.request_id: (one.hold.ticks, one.used or 0) for one in self.running.values() if one.hold.on_disk
+        }
+        assert audited == Audit(sum(account.entries for account in self.accounts.values()), ())
 
-    async def _read(self) -> tuple[dict[str, tuple[int, int]], dict[str, int], Any]:
+    async def _read(self) -> tuple[dict[str, Any], dict[str, dict[int, int]], dict[str, Any], Audit]:
         sums = await self.database.rows(
             "SELECT a.organisation_id, a.balance_ticks, COALESCE(SUM(e.amount_ticks), 0) FROM accounts a"
             " LEFT JOIN entries e ON e.organisation_id = a.organisation_id GROUP BY a.organisation_id"
         )
-        holds = await self.database.rows("SELECT request_id, reserved_ticks FROM holds")
-        return {row[0]: (row[1], row[2]) for row in sums}, dict(holds), await audit(self.database)
+        dated: dict[str, dict[int, int]] = {name: {} for name in self.accounts}
+        grants = "SELECT organisation_id, expires_at, SUM(left_ticks) FROM expiring_grants GROUP BY 1, 2"
+        for name, date, left in await self.database.rows(grants):
+            dated[name][date] = left
+        holds = await self.database.rows("SELECT request_id, reserved_ticks, used_ticks FROM holds")
+        audited = await audit(self.database, self.ledger, lambda: self.now)
+        return {row[0]: row[1:] for row in sums}, dated, {row[0]: row[1:] for row in holds}, audited
 
     def held(self, organisation: str) -> int:
-        return sum(hold.ticks for hold in self.running.values() if hold.organisation_id == organisation)
+        return sum(one.hold.ticks for one in self.running.values() if one.hold.organisation_id == organisation)
 
-    def settle_all(self, charges: list[tuple[Hold, int]]) -> None:
-        async def at_once() -> None:
-            await asyncio.gather(*(self.ledger.settle(hold, charge(ticks)) for hold, ticks in charges))
-
-        self.do(at_once())
+    def settle_all(self, charges: Sequence[tuple[Hold, int | None]], *, secure: bool = False) -> None:
+        """Each with what it costs; None: it failed."""
+        self.do(self._settled(charges, secure=secure))
         for hold, ticks in charges:
-            self.balances[hold.organisation_id] -= ticks
-            self.entries += 1
-            self.ended[hold.request_id] = self.running.pop(hold.request_id)
+            if ticks is not None:
+                self.accounts[hold.organisation_id].charge(ticks)
+            del self.running[hold.request_id]
+            self.ended[hold.request_id] = hold
+        if charges:
+            self.disk_away = False
+
+    async def _settled(self, charges: Sequence[tuple[Hold, int | None]], *, secure: bool = False) -> None:
+        secured = [self.ledger.secure(hold) for hold, _ in charges if secure]
+        ends = [Outcome(self._record(hold, ticks)) for hold, ticks in charges]
+        settled = [self.ledger.settle(hold, lambda end=end: end) for (hold, _), end in zip(charges, ends, strict=True)]
+        await asyncio.gather(*secured, *settled)
+
+    def _record(self, hold: Hold, ticks: int | None) -> UsageRecord:
+        return UsageRecord(
+            *(hold.organisation_id, hold.request_id, hold.opened_at, self.now, hold.key_id, hold.model, hold.endpoint),
+            status="failed" if ticks is None else "finished",
+            usage=Usage() if ticks is None else Usage(prompt_tokens=1),
+            cost_ticks=ticks or 0,
+        )
 
 
-def charge(ticks: int) -> Charge:
-    return Charge(Ticks(ticks), Usage(prompt_tokens=1), "/v1/chat/completions")
+def test_the_books_balance_after_every_step_of_any_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leadline.ledger.ledger.RETRY_SECONDS", 0)
+    monkeypatch.setattr(apsw, "connection_hooks", [])
 
-
-def test_the_books_balance_after_every_step_of_any_history(tmp_path: Path) -> None:
     def new_machine() -> LedgerMachine:
         return LedgerMachine(tmp_path / f"{uuid.uuid4().hex}.db")
 

@@ -28,7 +28,14 @@ class Stall:
     """Wait here until the engine's `release` is set, or the request is aborted."""
 
 
-Step = tuple[ChatEvent, ...] | Exception | Stall
+@dataclass(frozen=True)
+class Pause:
+    """Wait here for so long; with 0 the loop's other tasks have a turn."""
+
+    seconds: float = 0.0
+
+
+Step = tuple[ChatEvent, ...] | Exception | Stall | Pause
 Script = Callable[[ChatRequest], Iterable[Step]]
 
 
@@ -44,6 +51,8 @@ class ScriptedEngine:
     aborted: list[str] = field(default_factory=list)
     running: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    # Told of each request that ends, however it does.
+    on_end: Callable[[ChatRequest], None] = lambda _: None
 
     @property
     def status(self) -> EngineStatus:
@@ -70,6 +79,8 @@ class ScriptedEngine:
             for step in self.scripts[request.model](request):
                 if isinstance(step, Stall):
                     await self.release.wait()
+                elif isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
                 elif isinstance(step, Exception):
                     ended = True
                     raise step
@@ -80,6 +91,7 @@ class ScriptedEngine:
             self.running -= 1
             if not ended:
                 self.aborted.append(request.model)
+            self.on_end(request)
 
 
 def prompt_tokens(request: ChatRequest) -> int:

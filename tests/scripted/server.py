@@ -2,21 +2,22 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 import uvicorn
+import uvloop
 
-from leadline.catalog.catalog import Catalog, Model
+from leadline.catalog.catalog import Catalog, Model, build_catalog
 from leadline.catalog.prices import prices_of
 from leadline.config import PriceSection
 from leadline.ledger.ledger import Balance, Entry
-from leadline.operations.app import create_app
+from leadline.operations.app import build_pipeline, create_app
 from leadline.operations.commands.run import run
 from leadline.operations.instance import Instance
-from tests.scripted.engine import SCRIPTS, ScriptedEngine
+from tests.scripted.engine import SCRIPTS, Script, ScriptedEngine
 
 EMAIL = "alice@northwind.example"
 DEADLINE_SECONDS = 30
@@ -26,27 +27,52 @@ PRICES = prices_of(PriceSection(input=Decimal(1), cached_input=Decimal("0.5"), o
 
 
 class ScriptedServer:
-    """Alice's organisation has `usd` of credits and one key."""
+    """Alice's organisation has `usd` of credits and one key. Models that the folder's `leadline.toml` names are there
+    beside the scripts, on the scripted engine, with their prices from the price book. The application may be wrapped,
+    to look on; `like_serve` takes the event loop of `leadline serve`."""
 
-    def __init__(self, data: Path, usd: str = "1") -> None:
-        self._data, self._usd = data, usd
+    def __init__(
+        self,
+        data: Path,
+        usd: str = "1",
+        scripts: Mapping[str, Script] = SCRIPTS,
+        wrap: Callable[[Any], Any] = lambda app: app,
+        *,
+        like_serve: bool = False,
+    ) -> None:
+        self.data, self._usd, self._scripts, self._wrap = data, usd, scripts, wrap
+        self._new_loop = uvloop.new_event_loop if like_serve else asyncio.new_event_loop
+        self.api_key = ""
+        self._start()
+
+    def _start(self) -> None:
         self._up, self._stop = threading.Event(), asyncio.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         assert self._up.wait(DEADLINE_SECONDS), "the server did not come up"
 
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=self._new_loop) as runner:
+            runner.run(self._main())
+
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.engine = ScriptedEngine(SCRIPTS)
-        self.instance = await Instance.open(self._data)
+        self.engine = ScriptedEngine(dict(self._scripts))
+        self.instance = await Instance.open(self.data)
         arguments = {"email": EMAIL, "org": "Northwind", "password": "correct horse"}
         made = await run(self.instance, "init", arguments | {"first": {"credit": self._usd, "key": None}})
-        self.api_key, self.organisation_id = made["api_key"], made["organisation_id"]
+        # A second start makes no key.
+        self.api_key, self.organisation_id = made.get("api_key", self.api_key), made["organisation_id"]
         models = [
             Model(name, self.engine, name, PRICES, 512, aliases=("echo-latest", "claude-*") if name == "echo" else ())
-            for name in SCRIPTS
+            for name in self._scripts
         ]
-        app = create_app(self.instance, Catalog(models))
+        configured = self.instance.config.models
+        await self.instance.prices.follow(configured)
+        engines = {section.engine: self.engine for section in configured}
+        models += build_catalog(configured, engines, 0, self.instance.prices).models
+        self.pipeline = build_pipeline(self.instance, Catalog(models))
+        app = self._wrap(create_app(self.instance, self.pipeline))
         self.server = uvicorn.Server(
             uvicorn.Config(app, port=0, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
         )
@@ -56,10 +82,14 @@ class ScriptedServer:
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
         self.base_url = f"http://127.0.0.1:{self.port}"
         self._up.set()
+        watch = asyncio.create_task(self.pipeline.running.watch())
         await self._stop.wait()
-        self.engine.release.set()
+        if self._drains:
+            self.engine.release.set()
         self.server.should_exit = True
         await serving
+        await self.pipeline.replays.close(DEADLINE_SECONDS)
+        watch.cancel()
         await self.instance.close()
 
     def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -89,7 +119,14 @@ class ScriptedServer:
 
         self.run(wait())
 
-    def stop(self) -> None:
+    def stop(self, *, drains: bool = True) -> None:
+        """Without `drains`, what the engine still does for requests whose clients have gone is cut short."""
+        self._drains = drains
         self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(DEADLINE_SECONDS)
         assert not self._thread.is_alive(), "the server did not stop"
+
+    def restart(self, *, drains: bool = True) -> None:
+        """Stop, and start again on the same folder, with a fresh engine and on another port."""
+        self.stop(drains=drains)
+        self._start()

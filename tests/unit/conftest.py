@@ -1,5 +1,6 @@
 """What the tests of the money path share: a real database on disk, and Alice's organisation in it."""
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,18 +11,28 @@ import pytest
 from leadline.ledger.ledger import Ledger
 from leadline.storage.database import Database, Write
 
+HANGS_SECONDS = 30
+
 
 class Commits:
-    """The disk under the database: it counts what reaches it, can let it wait, and can refuse it."""
+    """The disk under the database: it counts what reaches it and can let it wait. After `spared` commits it is full for
+    as many as `refusals`."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.spared = 0
         self.refusals = 0
         self._open = threading.Event()
         self._open.set()
+        self._standing = threading.Event()
 
     def let_wait(self) -> None:
+        self._standing.clear()
         self._open.clear()
+
+    async def one_waits(self) -> None:
+        """Go on once the writer stands before the disk; what is queued from now on gathers behind it."""
+        assert await asyncio.to_thread(self._standing.wait, HANGS_SECONDS)
 
     def let_go(self) -> None:
         self._open.set()
@@ -30,10 +41,13 @@ class Commits:
         connection.set_commit_hook(self._refuses)
 
     def _refuses(self) -> bool:
-        self._open.wait(timeout=30)
-        if self.refusals:
+        self._standing.set()
+        self._open.wait(HANGS_SECONDS)
+        if self.spared:
+            self.spared -= 1
+        elif self.refusals:
             self.refusals -= 1
-            return True
+            raise apsw.FullError("database or disk is full")
         self.count += 1
         return False
 

@@ -1,22 +1,56 @@
-"""API keys: `ll_<8 public><_><32 secret><6 checksum>`. Stored as a keyed hash, looked up in memory."""
+"""API keys: `ll_<8 public>_<32 secret><6 checksum>`. Stored as keyed hashes, looked up in memory.
 
+A change is committed first and then remembered, so it holds from the next request on and outlives a crash.
+"""
+
+import asyncio
+import json
 import secrets
-import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import Any, Literal, NamedTuple
 
-from leadline.errors import NotFound, Unauthenticated
-from leadline.storage.database import Database, Row, Write
+from leadline.clock import Clock, now_microseconds, rfc3339
+from leadline.config import Limit
+from leadline.errors import InvalidRequest, NotFound, Unauthenticated
+from leadline.money import SpendCap, Ticks
+from leadline.storage.database import Database, Value, Write
+
+ENDPOINTS = frozenset({"chat", "sample", "embed", "tokenize", "models", "image", "files", "batch"})
+NO_LIMIT = Limit(requests_per_second=0, requests_per_minute=0, tokens_per_minute=0, concurrent_requests=0)
+
+State = Literal["active", "disabled", "expired", "revoked"]
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LONGEST_KEY = 256
+_INCORRECT = "Incorrect API key. Check it, or create a new one on the API Keys page."
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOptions:
+    """What an organisation decides about a key. An empty set means all; `expires_at` is in microseconds. An endpoint
+    that is none of ENDPOINTS is an InvalidRequest."""
+
+    name: str
+    endpoints: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()
+    cap: SpendCap | None = None
+    limit: Limit | None = None
+    expires_at: int | None = None
+
+    def __post_init__(self) -> None:
+        for unknown in sorted(self.endpoints - ENDPOINTS):
+            raise InvalidRequest(
+                f"There is no endpoint {unknown!r}. Write any of {', '.join(sorted(ENDPOINTS))}.", "endpoints"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key without its secret. Times are in microseconds."""
+    """A key without its secret. Times are in microseconds. An empty set means all; `models` are names or aliases as
+    they were given. Until `previous_expires_at` the secret before the last rotation works too."""
 
     id: str
     organisation_id: str
@@ -25,105 +59,219 @@ class ApiKey:
     created_at: int
     disabled_at: int | None = None
     revoked_at: int | None = None
+    expires_at: int | None = None
+    endpoints: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()
+    cap: SpendCap | None = None
+    limit: Limit | None = None
+    previous_expires_at: int | None = None
 
-    @property
-    def state(self) -> str:
+    def state(self, now: int) -> State:
         if self.revoked_at is not None:
             return "revoked"
-        return "active" if self.disabled_at is None else "disabled"
+        if self.disabled_at is not None:
+            return "disabled"
+        return "active" if self.expires_at is None or now < self.expires_at else "expired"
 
     @property
     def redacted(self) -> str:
         return f"ll_{self.id}…{self.last_four}"
 
+    @property
+    def options(self) -> KeyOptions:
+        return KeyOptions(self.name, self.endpoints, self.models, self.cap, self.limit, self.expires_at)
+
+
+class _Secret(NamedTuple):
+    """What a digest opens, and until when; None: for good."""
+
+    key: ApiKey
+    opens_until: int | None
+
 
 class ApiKeys:
-    """All keys by digest. `pepper` is the instance's own secret for hashing them."""
+    """All keys, by the digests of their secrets. `pepper` is the instance's own secret for hashing them."""
 
-    def __init__(self, database: Database, pepper: bytes) -> None:
+    def __init__(self, database: Database, pepper: bytes, clock: Clock = now_microseconds) -> None:
+        self.clock = clock
         self._database = database
-        self._pepper = pepper
-        self._by_digest: dict[str, ApiKey] = {}
+        # Keyed once: a copy costs half of what keying does.
+        self._keyed_hash = blake2b(key=pepper, person=b"api-key").copy
+        self._secrets: dict[bytes, _Secret] = {}
+        self._by_id: dict[str, ApiKey] = {}
+        self._digests: dict[str, tuple[bytes, bytes | None]] = {}
+        self._ids: dict[str, set[str]] = {}
+        self._last_used: dict[str, int] = {}
+        self._used_since_flush: dict[str, int] = {}
+        self._commits: set[asyncio.Task[ApiKey]] = set()
 
     async def load(self) -> None:
         rows = await self._database.rows(
-            "SELECT digest, id, organisation_id, name, last_four, created_at, disabled_at, revoked_at FROM api_keys"
+            "SELECT digest, previous_digest, last_used_at,"
+            " id, organisation_id, name, last_four, created_at, disabled_at, revoked_at, expires_at, endpoints, models,"
+            " cap_ticks, cap_period, requests_per_second, requests_per_minute, tokens_per_minute, concurrent_requests,"
+            " previous_expires_at FROM api_keys"
         )
-        self._by_digest = {digest: _key_of(row) for digest, *row in rows}
+        for digest, previous_digest, last_used_at, *row in rows:
+            previous = bytes.fromhex(previous_digest) if previous_digest is not None else None
+            key = self._add(_key_of(row), bytes.fromhex(digest), previous)
+            if last_used_at is not None:
+                self._last_used[key.id] = last_used_at
 
     def authenticate(self, presented: str | None) -> ApiKey:
         """The key that was presented, or Unauthenticated. No part of it appears in the error."""
         if presented is None:
             raise Unauthenticated
-        key = self._by_digest.get(self._digest(presented)) if len(presented) <= _LONGEST_KEY else None
-        if key is None or key.revoked_at is not None:
-            raise Unauthenticated("Incorrect API key. Check it, or create a new one on the API Keys page.")
-        if key.disabled_at is not None:
-            raise Unauthenticated(
-                f"The API key “{key.name}” is disabled. Enable it on the API Keys page, or use another."
-            )
-        return key
+        secret = self._secrets.get(self._digest(presented)) if len(presented) <= _LONGEST_KEY else None
+        if secret is None:
+            raise Unauthenticated(_INCORRECT)
+        if secret.opens_until is not None and (now := self.clock()) >= secret.opens_until:
+            raise Unauthenticated(_why_not(secret.key, now))
+        return secret.key
 
-    async def create(self, organisation_id: str, name: str) -> tuple[ApiKey, str]:
-        """A new key and its text, which is never to be had again."""
-        public_id, text = _new_key()
-        key = ApiKey(public_id, organisation_id, name, text[-4:], time.time_ns() // 1000)
-        digest = self._digest(text)
-        await self._database.commit(
-            Write(
-                "INSERT INTO api_keys (id, organisation_id, name, digest, last_four, created_at)"
-                " VALUES ($1, $2, $3, $4, $5, $6)",
-                (key.id, organisation_id, name, digest, key.last_four, key.created_at),
-            )
+    async def create(self, organisation_id: str, options: KeyOptions | str) -> tuple[ApiKey, str]:
+        """A new key and its text, which is never to be had again. A name alone: a key that may do everything."""
+        if isinstance(options, str):
+            options = KeyOptions(options)
+        public_id = _characters(8)
+        text = _new_text(public_id)
+        bare = ApiKey(public_id, organisation_id, options.name, text[-4:], self.clock())
+        key, digest = _with(bare, options), self._digest(text)
+        write = Write(
+            "INSERT INTO api_keys (id, organisation_id, digest, last_four, created_at, name, expires_at, endpoints,"
+            " models, cap_ticks, cap_period, requests_per_second, requests_per_minute, tokens_per_minute,"
+            " concurrent_requests)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+            (key.id, organisation_id, digest.hex(), key.last_four, key.created_at, *_option_values(options)),
         )
-        self._by_digest[digest] = key
-        return key, text
+        return await self._commit(write, lambda: self._add(key, digest, None)), text
+
+    async def change(self, key: ApiKey, options: KeyOptions) -> ApiKey:
+        """Put `options` in the place of the key's own."""
+        write = Write(
+            "UPDATE api_keys SET name = $1, expires_at = $2, endpoints = $3, models = $4, cap_ticks = $5,"
+            " cap_period = $6, requests_per_second = $7, requests_per_minute = $8, tokens_per_minute = $9,"
+            " concurrent_requests = $10 WHERE id = $11",
+            (*_option_values(options), key.id),
+        )
+        return await self._change(key, write, lambda known: _with(known, options))
+
+    async def rotate(self, key: ApiKey, overlap_microseconds: int) -> tuple[ApiKey, str]:
+        """The key with a new secret, and its text. The present secret works until the overlap ends, an older one stops
+        at once."""
+        text, stops_at = _new_text(key.id), self.clock() + overlap_microseconds
+        digest, last_four = self._digest(text), text[-4:]
+
+        def remember() -> ApiKey:
+            known, (present, oldest) = self._by_id[key.id], self._digests[key.id]
+            if oldest is not None:
+                del self._secrets[oldest]
+            self._digests[key.id] = (digest, present)
+            return self._remember(replace(known, last_four=last_four, previous_expires_at=stops_at))
+
+        write = Write(
+            "UPDATE api_keys SET previous_digest = digest, previous_expires_at = $1, digest = $2, last_four = $3"
+            " WHERE id = $4",
+            (stops_at, digest.hex(), last_four, key.id),
+        )
+        return await self._commit(write, remember), text
+
+    async def disable(self, key: ApiKey) -> ApiKey:
+        """Until it is enabled. A second time changes nothing."""
+        now = self.clock()
+        write = Write("UPDATE api_keys SET disabled_at = COALESCE(disabled_at, $1) WHERE id = $2", (now, key.id))
+        return await self._change(key, write, lambda known: replace(known, disabled_at=known.disabled_at or now))
+
+    async def enable(self, key: ApiKey) -> ApiKey:
+        write = Write("UPDATE api_keys SET disabled_at = NULL WHERE id = $1", (key.id,))
+        return await self._change(key, write, lambda known: replace(known, disabled_at=None))
+
+    async def revoke(self, key: ApiKey) -> ApiKey:
+        """For good: a revoked key cannot be enabled. A second time changes nothing."""
+        now = self.clock()
+        write = Write("UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $1) WHERE id = $2", (now, key.id))
+        return await self._change(key, write, lambda known: replace(known, revoked_at=known.revoked_at or now))
+
+    def find_by_id(self, key_id: str) -> ApiKey | None:
+        return self._by_id.get(key_id)
 
     def of(self, organisation_id: str) -> list[ApiKey]:
         """The organisation's keys, oldest first."""
-        keys = [key for key in self._by_digest.values() if key.organisation_id == organisation_id]
+        keys = [self._by_id[key_id] for key_id in self._ids.get(organisation_id, ())]
         return sorted(keys, key=lambda key: (key.created_at, key.id))
 
     def find(self, organisation_id: str, name_or_id: str) -> ApiKey:
         """By public id, else by name: the newest of that name that is not revoked."""
-        keys = self.of(organisation_id)
-        by_id = [key for key in keys if key.id == name_or_id]
-        by_name = [key for key in keys if key.name == name_or_id]
-        found = by_id or [key for key in by_name if key.revoked_at is None] or by_name
+        by_id = self._by_id.get(name_or_id)
+        if by_id is not None and by_id.organisation_id == organisation_id:
+            return by_id
+        by_name = [key for key in self.of(organisation_id) if key.name == name_or_id]
+        found = [key for key in by_name if key.revoked_at is None] or by_name
         if not found:
             raise NotFound(f"There is no API key named {name_or_id!r}. `leadline keys list` shows them.")
         return found[-1]
 
-    async def disable(self, key: ApiKey) -> ApiKey:
-        return await self._disabled(key, key.disabled_at or time.time_ns() // 1000)
+    def touch(self, key_id: str, now: int) -> None:
+        """The key was used. Kept in memory until somebody writes what `used_since_flush` returns."""
+        self._last_used[key_id] = self._used_since_flush[key_id] = now
 
-    async def enable(self, key: ApiKey) -> ApiKey:
-        return await self._disabled(key, None)
+    def last_used_at(self, key_id: str) -> int | None:
+        return self._last_used.get(key_id)
 
-    async def revoke(self, key: ApiKey) -> ApiKey:
-        """For good: a revoked key cannot be enabled."""
-        revoked_at = key.revoked_at or time.time_ns() // 1000
-        await self._database.commit(Write("UPDATE api_keys SET revoked_at = $1 WHERE id = $2", (revoked_at, key.id)))
-        return self._remember(key, lambda known: replace(known, revoked_at=revoked_at))
+    def used_since_flush(self) -> dict[str, int]:
+        """When each key was last used, of those that were used since the last call."""
+        used, self._used_since_flush = self._used_since_flush, {}
+        return used
 
-    async def _disabled(self, key: ApiKey, disabled_at: int | None) -> ApiKey:
-        await self._database.commit(Write("UPDATE api_keys SET disabled_at = $1 WHERE id = $2", (disabled_at, key.id)))
-        return self._remember(key, lambda known: replace(known, disabled_at=disabled_at))
+    async def _change(self, key: ApiKey, write: Write, changed: Callable[[ApiKey], ApiKey]) -> ApiKey:
+        """Change the key as it is known after the commit: the caller's copy may be older than another change."""
+        return await self._commit(write, lambda: self._remember(changed(self._by_id[key.id])))
 
-    def _remember(self, key: ApiKey, change: Callable[[ApiKey], ApiKey]) -> ApiKey:
-        """Change the key as it is now: the caller's copy may be older than another change."""
-        digest, known = next(pair for pair in self._by_digest.items() if pair[1].id == key.id)
-        self._by_digest[digest] = changed = change(known)
-        return changed
+    async def _commit(self, write: Write, remember: Callable[[], ApiKey]) -> ApiKey:
+        """Commit and remember, as one: where the caller is cancelled meanwhile, both still happen."""
 
-    def _digest(self, text: str) -> str:
-        return blake2b(text.encode("utf-8", "surrogateescape"), key=self._pepper, person=b"api-key").hexdigest()
+        async def both() -> ApiKey:
+            await self._database.commit(write)
+            return remember()
+
+        commit = asyncio.create_task(both())
+        self._commits.add(commit)
+        commit.add_done_callback(self._ended)
+        return await asyncio.shield(commit)
+
+    def _ended(self, commit: "asyncio.Task[ApiKey]") -> None:
+        self._commits.discard(commit)
+        # A caller that is still there raises it; where it has gone, nobody else would ask, and asyncio complains.
+        if not commit.cancelled():
+            commit.exception()
+
+    def _add(self, key: ApiKey, digest: bytes, previous: bytes | None) -> ApiKey:
+        self._digests[key.id] = (digest, previous)
+        self._ids.setdefault(key.organisation_id, set()).add(key.id)
+        return self._remember(key)
+
+    def _remember(self, key: ApiKey) -> ApiKey:
+        """From now on the key is as it is here, and its secrets open it for as long as that says."""
+        self._by_id[key.id] = key
+        present, previous = self._digests[key.id]
+        ends_at = key.expires_at if key.disabled_at is None and key.revoked_at is None else 0
+        self._secrets[present] = _Secret(key, ends_at)
+        if previous is not None:
+            assert key.previous_expires_at is not None
+            previous_ends_at = key.previous_expires_at if ends_at is None else min(ends_at, key.previous_expires_at)
+            self._secrets[previous] = _Secret(key, previous_ends_at)
+        return key
+
+    def _digest(self, text: str) -> bytes:
+        keyed = self._keyed_hash()
+        keyed.update(text.encode("utf-8", "surrogatepass"))
+        return keyed.digest()
 
 
-def _new_key() -> tuple[str, str]:
-    public_id = "".join(secrets.choice(_ALPHABET) for _ in range(8))
-    body = f"ll_{public_id}_" + "".join(secrets.choice(_ALPHABET) for _ in range(32))
-    return public_id, body + checksum(body)
+def last_used_writes(used: Mapping[str, int]) -> list[Write]:
+    """The writes that keep what `ApiKeys.used_since_flush` returned. They fail no unit that they are part of."""
+    sql = "UPDATE api_keys SET last_used_at = $1 WHERE id = $2"
+    return [Write(sql, (at, key_id), rows=None) for key_id, at in used.items()]
 
 
 def checksum(body: str) -> str:
@@ -135,5 +283,77 @@ def checksum(body: str) -> str:
     return digits
 
 
-def _key_of(row: list[Row]) -> ApiKey:
-    return ApiKey(*row)  # type: ignore[arg-type]
+def _new_text(public_id: str) -> str:
+    body = f"ll_{public_id}_{_characters(32)}"
+    return body + checksum(body)
+
+
+def _characters(count: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(count))
+
+
+def _why_not(key: ApiKey, now: int) -> str:
+    """Why a secret that we know does not open its key."""
+    match key.state(now):
+        case "revoked":
+            return _INCORRECT
+        case "disabled":
+            return f"The API key “{key.name}” is disabled. Enable it on the API Keys page, or use another."
+        case "expired":
+            assert key.expires_at is not None
+            expired = f"The API key “{key.name}” expired on {_date(key.expires_at)}."
+            return f"{expired} Create a new one on the API Keys page, or use another."
+        case "active":
+            assert key.previous_expires_at is not None
+            stopped = f"This secret of the API key “{key.name}” stopped working on {_date(key.previous_expires_at)}"
+            return f"{stopped}, after a rotation. Use the new one."
+
+
+def _date(microseconds: int) -> str:
+    return rfc3339(microseconds)[: len("2027-03-31")]
+
+
+def _with(key: ApiKey, options: KeyOptions) -> ApiKey:
+    return replace(
+        key,
+        name=options.name,
+        endpoints=options.endpoints,
+        models=options.models,
+        cap=options.cap,
+        limit=_limit(options.limit),
+        expires_at=options.expires_at,
+    )
+
+
+def _limit(limit: Limit | None) -> Limit | None:
+    return None if limit == NO_LIMIT else limit
+
+
+def _option_values(options: KeyOptions) -> tuple[Value, ...]:
+    """As they are stored, in the order of their columns: from `name` and `expires_at` to `concurrent_requests`."""
+    cap, limit = options.cap, options.limit or NO_LIMIT
+    return (
+        options.name,
+        options.expires_at,
+        ",".join(sorted(options.endpoints)),
+        json.dumps(sorted(options.models), ensure_ascii=False) if options.models else "",
+        cap.ticks if cap is not None else None,
+        cap.period if cap is not None else None,
+        limit.requests_per_second,
+        limit.requests_per_minute,
+        limit.tokens_per_minute,
+        limit.concurrent_requests,
+    )
+
+
+def _key_of(row: Sequence[Any]) -> ApiKey:
+    """From columns in the order of ApiKey's fields, where a cap has two and a limit four."""
+    *plain, endpoints, models, cap_ticks, cap_period, per_second, per_minute, tokens, concurrent, previous = row
+    return replace(
+        ApiKey(*plain),
+        endpoints=frozenset(endpoints.split(",") if endpoints else ()),
+        models=frozenset(json.loads(models) if models else ()),
+        cap=SpendCap(Ticks(cap_ticks), cap_period) if cap_ticks is not None else None,
+        limit=_limit(Limit(per_second, per_minute, tokens, concurrent)),
+        previous_expires_at=previous,
+    )

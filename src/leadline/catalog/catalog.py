@@ -3,9 +3,14 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from leadline.catalog.prices import Prices, prices_of
-from leadline.config import ConfigurationError, ModelSection
+import msgspec
+
+from leadline.catalog.price_book import PriceBook
+from leadline.catalog.prices import PriceHistory, Prices, configured_prices
+from leadline.clock import now_microseconds
+from leadline.config import ModelSection
 from leadline.engines.engine import Capability, Engine
 from leadline.errors import ModelNotFound
 
@@ -20,12 +25,21 @@ class Model:
     name: str
     engine: Engine
     upstream_model: str
-    prices: Prices
+    price_history: PriceHistory
     default_max_output_tokens: int
     aliases: tuple[str, ...] = ()
     context_tokens: int | None = None
     declared_capabilities: frozenset[Capability] | None = None
     created_at: int = 0
+
+    def prices_at(self, microseconds: int) -> Prices:
+        """The prices of a request that was admitted then."""
+        return self.price_history.at(microseconds)
+
+    @property
+    def prices(self) -> Prices:
+        """The prices of a request that is admitted now."""
+        return self.prices_at(now_microseconds())
 
     @property
     def context(self) -> int | None:
@@ -48,17 +62,29 @@ class Model:
         return "fp_" + hashlib.sha256("\n".join(facts).encode()).hexdigest()[:10]
 
 
-class Catalog:
+class Named(Protocol):
+    """A model, or its section in the file. An alias that ends in `*` stands for every name that begins so."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def aliases(self) -> tuple[str, ...]: ...
+
+
+_Named = TypeVar("_Named", bound=Named)
+
+
+class Names(Generic[_Named]):
     """Finds models by name, alias or an alias that ends in `*`."""
 
-    def __init__(self, models: Sequence[Model]) -> None:
-        self.models = tuple(models)
+    def __init__(self, models: Sequence[_Named]) -> None:
         self._by_name = {alias: model for model in models for alias in model.aliases if not alias.endswith("*")}
         self._by_name |= {model.name: model for model in models}
         self._by_prefix = [(alias[:-1], model) for model in models for alias in model.aliases if alias.endswith("*")]
         self._by_prefix.sort(key=lambda pair: -len(pair[0]))
 
-    def find(self, name: str) -> Model:
+    def find(self, name: str) -> _Named:
         """The model of this name, or ModelNotFound."""
         model = self._by_name.get(name)
         if model is not None:
@@ -69,31 +95,50 @@ class Catalog:
         raise ModelNotFound(f"The model {name[:200]!r} does not exist. GET /v1/models lists the models that do.")
 
 
-def build_catalog(sections: Sequence[ModelSection], engines: Mapping[str, Engine], created_at: int) -> Catalog:
-    """The catalog of a configuration. ConfigurationError names a section that cannot be."""
-    named = {alias for section in sections for alias in section.aliases} | {section.name for section in sections}
-    wildcards = tuple(name[:-1] for name in named if name.endswith("*"))
-    spare = tuple(alias for alias in SEED_ALIASES if alias not in named and not alias.startswith(wildcards))
-    models = []
-    for section in sections:
-        try:
-            prices = prices_of(section.prices)
-        except ValueError as error:
-            raise ConfigurationError(f"model {section.name!r}: {error}.") from None
-        takes_spare = section.capabilities is None or "chat" in section.capabilities
-        models.append(
+class Catalog:
+    """The models on offer, each under all its names."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self.models = tuple(models)
+        self._names = Names(self.models)
+
+    def find(self, name: str) -> Model:
+        """The model of this name or alias, or ModelNotFound."""
+        return self._names.find(name)
+
+
+def build_catalog(
+    sections: Sequence[ModelSection], engines: Mapping[str, Engine], created_at: int, book: PriceBook | None = None
+) -> Catalog:
+    """The catalog of a configuration. ConfigurationError names a section that cannot be. Prices come from `book`, or
+    straight from the sections where there is none."""
+    return Catalog(
+        [
             Model(
                 name=section.name,
                 engine=engines[section.engine],
                 upstream_model=section.upstream_model or section.name,
-                prices=prices,
+                price_history=configured_prices(section) if book is None else book.of(section.name),
                 default_max_output_tokens=section.default_max_output_tokens,
-                aliases=section.aliases + (spare if takes_spare else ()),
+                aliases=section.aliases,
                 context_tokens=section.context_tokens,
                 declared_capabilities=None if section.capabilities is None else frozenset(section.capabilities),
                 created_at=created_at,
             )
-        )
-        if takes_spare:
-            spare = ()
-    return Catalog(models)
+            for section in with_seed_aliases(sections)
+        ]
+    )
+
+
+def with_seed_aliases(sections: Sequence[ModelSection]) -> list[ModelSection]:
+    """The sections, the first chat model's with those seed aliases that no other one uses."""
+    named = {alias for section in sections for alias in section.aliases} | {section.name for section in sections}
+    wildcards = tuple(name[:-1] for name in named if name.endswith("*"))
+    spare = tuple(alias for alias in SEED_ALIASES if alias not in named and not alias.startswith(wildcards))
+    chat = next(
+        (section for section in sections if section.capabilities is None or "chat" in section.capabilities), None
+    )
+    return [
+        msgspec.structs.replace(section, aliases=section.aliases + spare) if section is chat else section
+        for section in sections
+    ]

@@ -55,10 +55,15 @@ class _Gathered:
         return Choice(tuple(content), self.finished.reason, self.finished.stop_sequence, tuple(self.logprobs))
 
 
-async def collect(batches: AsyncIterable[tuple[ChatEvent, ...]], choices: int = 1) -> ChatAnswer:
-    """Fold a generation's events into its answer."""
-    gathered = [_Gathered() for _ in range(choices)]
-    async for batch in batches:
+class Collector:
+    """Folds a generation's events into its answer, batch by batch."""
+
+    def __init__(self, choices: int = 1) -> None:
+        self._gathered = [_Gathered() for _ in range(choices)]
+
+    def add(self, batch: tuple[ChatEvent, ...]) -> ChatAnswer | None:
+        """The answer, once the last batch has been added."""
+        gathered = self._gathered
         for event in batch:
             match event:
                 case Started():
@@ -76,4 +81,13 @@ async def collect(batches: AsyncIterable[tuple[ChatEvent, ...]], choices: int = 
                     gathered[event.choice].finished = event
                 case Finished():
                     return ChatAnswer(tuple(choice.choice() for choice in gathered), event.usage)
+        return None
+
+
+async def collect(batches: AsyncIterable[tuple[ChatEvent, ...]], choices: int = 1) -> ChatAnswer:
+    """Fold all of a generation's events."""
+    collector = Collector(choices)
+    async for batch in batches:
+        if answer := collector.add(batch):
+            return answer
     raise AssertionError("an engine must end with Finished or raise")

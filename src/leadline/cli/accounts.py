@@ -8,7 +8,7 @@ from leadline.cli.options import common, run, show, table
 
 
 @click.command()
-@click.option("--email", required=True, help="Yours. It cannot be changed later.")
+@click.option("--email", required=True, help="Yours.")
 @click.option("--org", required=True, help="The organisation's name.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @click.option("--credit", metavar="USD", help="Starter credit [default: credits.starter_usd].")
@@ -40,7 +40,7 @@ def accounts() -> None:
 
 
 @accounts.command("create")
-@click.option("--email", required=True, help="It cannot be changed later.")
+@click.option("--email", required=True, help="Its first user's.")
 @click.option("--org", required=True, help="The organisation's name.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @click.option("--yes", is_flag=True, help="Ask nothing.")
@@ -67,8 +67,54 @@ def list_accounts(*, as_json: bool) -> None:
       leadline accounts list
     """
     result = run("accounts list", {})
-    rows = [(one["email"], one["organisation"], one["organisation_id"]) for one in result["accounts"]]
-    show(result, as_json=as_json, text=lambda: table(("EMAIL", "ORGANISATION", "ID"), rows))
+    rows = [
+        (one["email"], one["organisation"], one["organisation_id"], "suspended" if one["suspended_at"] else "active")
+        for one in result["accounts"]
+    ]
+    show(result, as_json=as_json, text=lambda: table(("EMAIL", "ORGANISATION", "ID", "STATE"), rows))
+
+
+@accounts.command("suspend")
+@click.argument("email")
+@common
+def suspend_account(email: str, *, as_json: bool) -> None:
+    """Refuse all keys of a user's organisation from the next request on.
+
+    \b
+    Example:
+      leadline accounts suspend bob@south.example
+    """
+    result = run("accounts suspend", {"email": email})
+    show(result, as_json=as_json, text=lambda: f"{result['organisation']} is suspended: its keys are refused.")
+
+
+@accounts.command("resume")
+@click.argument("email")
+@common
+def resume_account(email: str, *, as_json: bool) -> None:
+    """Let a suspended organisation's keys work again.
+
+    \b
+    Example:
+      leadline accounts resume bob@south.example
+    """
+    result = run("accounts resume", {"email": email})
+    show(result, as_json=as_json, text=lambda: f"{result['organisation']} is active: its keys work.")
+
+
+@accounts.command("change-email")
+@click.argument("old")
+@click.argument("new")
+@common
+def change_email(old: str, new: str, *, as_json: bool) -> None:
+    """Give a user another e-mail.
+
+    \b
+    Example:
+      leadline accounts change-email bob@south.example robert@south.example
+    """
+    result = run("accounts change-email", {"old": old, "new": new})
+    show(result, as_json=as_json, text=lambda: f"{old} is {result['email']} from now on.")
 
 
 def _password(email: str, *, from_stdin: bool, yes: bool) -> str:
@@ -76,6 +122,6 @@ def _password(email: str, *, from_stdin: bool, yes: bool) -> str:
         return sys.stdin.readline().rstrip("\r\n")
     if yes or not sys.stdin.isatty():
         raise click.UsageError("Give the password with --password-stdin.")
-    click.confirm(f"{email} cannot be changed later. Is it right?", abort=True)
+    click.confirm(f"Is {email} right?", abort=True)
     password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     return password

@@ -5,6 +5,7 @@ import sys
 import click
 
 from leadline.cli.options import common, run, show, table
+from leadline.cli.spinner import spinner
 from leadline.money import show_usd
 
 
@@ -17,18 +18,20 @@ def credits() -> None:
 @click.argument("email")
 @click.argument("usd")
 @click.option("--reason", required=True, help="Why, for the ledger.")
+@click.option("--expires", metavar="WHEN", help="The last day in UTC, or a duration from now [default: never].")
 @common
-def grant(email: str, usd: str, reason: str, *, as_json: bool) -> None:
-    """Add credits to an organisation.
+def grant(email: str, usd: str, reason: str, expires: str | None, *, as_json: bool) -> None:
+    """Add credits to an organisation, for ever or until a day ends.
 
     \b
-    Example:
+    Examples:
       leadline credits grant mara@northwind.example 25 --reason pilot
+      leadline credits grant mara@northwind.example 25 --reason pilot --expires 2027-03-31
     """
-    result = run("credits grant", {"email": email, "amount": usd, "reason": reason})
-    text = "Granted {} to {}. Balance {}."
-    amounts = show_usd(result["granted_ticks"]), result["organisation"], show_usd(result["balance_ticks"])
-    show(result, as_json=as_json, text=lambda: text.format(*amounts))
+    result = run("credits grant", {"email": email, "amount": usd, "reason": reason, "expires": expires})
+    until = f" until {result['expires_at']}" if result["expires_at"] else ""
+    given = f"Granted {show_usd(result['granted_ticks'])} to {result['organisation']}{until}."
+    show(result, as_json=as_json, text=lambda: f"{given} Balance {show_usd(result['balance_ticks'])}.")
 
 
 @credits.command("balance")
@@ -58,7 +61,8 @@ def ledger(email: str, limit: int | None, *, as_json: bool) -> None:
     Example:
       leadline credits ledger mara@northwind.example --limit 20
     """
-    result = run("credits ledger", {"email": email, "limit": limit})
+    with spinner("reading the ledger"):
+        result = run("credits ledger", {"email": email, "limit": limit})
     rows = [
         (entry["at"], entry["kind"], show_usd(entry["amount_ticks"]), entry["model"] or "", entry["reason"])
         for entry in result["entries"]
@@ -75,7 +79,8 @@ def verify(*, as_json: bool) -> None:
     Example:
       leadline credits verify
     """
-    result = run("credits verify", {})
+    with spinner("checking the books"):
+        result = run("credits verify", {})
     good = f"{result['checked']} entries checked: every rule holds."
     show(result, as_json=as_json, text=lambda: good if result["ok"] else "\n".join(result["broken"]))
     if not result["ok"]:

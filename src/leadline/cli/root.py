@@ -8,9 +8,11 @@ from leadline import __version__
 from leadline.cli.accounts import accounts, init
 from leadline.cli.configuration import configuration
 from leadline.cli.credits import credits
+from leadline.cli.database import database
 from leadline.cli.keys import keys
 from leadline.cli.models import models
 from leadline.cli.serve import serve
+from leadline.cli.usage import usage
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -30,5 +32,5 @@ def cli(context: click.Context, data: Path | None) -> None:
         context.obj["data"] = data
 
 
-for _command in (serve, init, accounts, keys, credits, models, configuration):
+for _command in (serve, init, accounts, keys, credits, usage, models, database, configuration):
     cli.add_command(_command)

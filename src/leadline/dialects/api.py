@@ -7,19 +7,23 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from leadline.clock import now_microseconds
 from leadline.dialects.anthropic import routes as anthropic
 from leadline.dialects.anthropic.errors import encode_error as anthropic_error
+from leadline.dialects.anthropic.limits import encode_limits as anthropic_limits
 from leadline.dialects.exchange import Exchange, Headers, Receive, Send
 from leadline.dialects.openai import routes as openai
 from leadline.dialects.openai.errors import encode_error as openai_error
-from leadline.errors import ClientGone, LeadlineError, NotFound, WrongMethod
+from leadline.dialects.openai.limits import encode_limits as openai_limits
+from leadline.errors import ClientGone, LeadlineError, NotFound, RateLimited, RateLimits, WrongMethod
 from leadline.serving.pipeline import Caller, Pipeline
 
 Endpoint = Callable[[Pipeline, Caller, Exchange], Awaitable[None]]
 Routes = Mapping[tuple[str, str], Endpoint]
 EncodeError = Callable[[LeadlineError, str], tuple[int, bytes]]
+EncodeLimits = Callable[[RateLimits, int], Headers]
 
-_MODEL_PATH = "/v1/models/"
+_MODEL_PATHS = ("/v1/models/", "/v1/language-models/")
 _access = logging.getLogger("leadline.access")
 
 
@@ -29,10 +33,11 @@ class Dialect:
 
     routes: Routes
     encode_error: EncodeError
+    encode_limits: EncodeLimits
 
 
-_OPENAI = Dialect(openai.ROUTES, openai_error)
-_ANTHROPIC = Dialect(anthropic.ROUTES, anthropic_error)
+_OPENAI = Dialect(openai.ROUTES, openai_error, openai_limits)
+_ANTHROPIC = Dialect(anthropic.ROUTES, anthropic_error, anthropic_limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +87,10 @@ def _dialect_of(exchange: Exchange) -> Dialect:
 
 def _endpoint(routes: Routes, exchange: Exchange) -> Endpoint:
     path = _path(exchange)
-    if path.startswith(_MODEL_PATH) and len(path) > len(_MODEL_PATH):
-        exchange.model = unquote(path[len(_MODEL_PATH) :])
-        path = f"{_MODEL_PATH}{{model}}"
+    for prefix in _MODEL_PATHS:
+        if path.startswith(prefix) and len(path) > len(prefix):
+            exchange.model = unquote(path[len(prefix) :])
+            path = f"{prefix}{{model}}"
     method = "GET" if exchange.method == "HEAD" else exchange.method
     if (method, path) in routes:
         return routes[method, path]
@@ -102,6 +108,8 @@ def _path(exchange: Exchange) -> str:
 
 async def _refuse(dialect: Dialect, exchange: Exchange, error: LeadlineError) -> int:
     status, body = dialect.encode_error(error, str(exchange.request_id))
+    if isinstance(error, RateLimited) and error.limits is not None:
+        exchange.headers += dialect.encode_limits(error.limits, now_microseconds())
     if not exchange.started:
         await exchange.respond(status, body, _headers(error), b"application/json")
     return status

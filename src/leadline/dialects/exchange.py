@@ -47,6 +47,9 @@ class Exchange:
     request_id: uuid.UUID = field(default_factory=new_uuid)
     # The model that the path names, where it names one.
     model: str = ""
+    body: bytes = b""
+    # What goes into the answer's headers beside the usual.
+    headers: Headers = field(default_factory=list)
     started: bool = False
     gone: bool = False
     _task: "asyncio.Task[object] | None" = None
@@ -81,7 +84,8 @@ class Exchange:
         content_type = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
         if content_type != "application/json":
             raise NotJson("Send the body as JSON, with the header `Content-Type: application/json`.")
-        return await self._body()
+        self.body = await self._body()
+        return self.body
 
     def told(self, error: Exception) -> LeadlineError:
         """The error as the client may hear it. What is our own fault is logged, and its words stay in the log."""
@@ -106,7 +110,7 @@ class Exchange:
         self.started = True
         request_id = str(self.request_id).encode()
         common = [(b"content-type", content_type), (b"x-request-id", request_id), (b"request-id", request_id)]
-        await self.send({"type": "http.response.start", "status": status, "headers": common + headers})
+        await self.send({"type": "http.response.start", "status": status, "headers": common + self.headers + headers})
 
     @asynccontextmanager
     async def while_connected(self) -> AsyncIterator[None]:

@@ -1,13 +1,36 @@
-"""Do the books add up? Each check is one query that finds the rows which break a rule."""
+"""Do the books add up? The invariants I1 to I9, each looked for by the rows that break it.
 
+| | |
+|---|---|
+| I1 | an organisation's entries sum to its balance |
+| I2 | what is held is the sum of the open reservations |
+| I3 | 0 <= held <= balance |
+| I4 | a request is charged at most once, and not while it is held |
+| I5 | a request that was used has a charge of exactly its cost |
+| I6 | a charge is at most its reservation |
+| I7 | no hold without a request that runs, for longer than a minute |
+| I8 | hours, days and records sum to the charges |
+| I9 | the chain of entries is whole |
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from leadline.storage.database import Database
+from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_SECOND, Clock, now_microseconds
+from leadline.ledger.books import ENTRY_COLUMNS, digest_after
+from leadline.ledger.ledger import Ledger
+from leadline.ledger.usage import COUNTS
+from leadline.storage.database import Database, Row, Snapshot
+
+ORPHAN_MICROSECONDS = 60 * MICROSECONDS_PER_SECOND
+# How many rows are named that break one rule.
+_NAMED = 20
+_Tell = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """`checked` counts the entries that were read; `broken` names each broken rule, the first one first."""
+    """`checked` counts the entries that were read; `broken` names what breaks a rule, the first rule first."""
 
     checked: int
     broken: tuple[str, ...]
@@ -16,9 +39,19 @@ class Audit:
 _CHECKS = (
     (
         "I1: the entries of {0} sum to {2} ticks, its balance is {1}",
-        "SELECT a.organisation_id, a.balance_ticks, COALESCE(SUM(e.amount_ticks), 0) FROM accounts a"
+        "SELECT a.organisation_id, a.balance_ticks, COALESCE(SUM(e.amount_ticks), 0) AS sum FROM accounts a"
         " LEFT JOIN entries e ON e.organisation_id = a.organisation_id GROUP BY a.organisation_id, a.balance_ticks"
         " HAVING a.balance_ticks <> COALESCE(SUM(e.amount_ticks), 0)",
+    ),
+    (
+        "I1: there are entries of {0}, which has no account",
+        "SELECT DISTINCT organisation_id FROM entries"
+        " WHERE organisation_id NOT IN (SELECT organisation_id FROM accounts)",
+    ),
+    (
+        "I1: an entry of kind {1} has the wrong sign: {0}",
+        "SELECT id, kind FROM entries WHERE (kind IN ('grant', 'refund') AND amount_ticks <= 0)"
+        " OR (kind IN ('charge', 'expiry') AND amount_ticks > 0)",
     ),
     (
         "I3: {0} has a balance of {1} ticks and {2} held",
@@ -27,23 +60,118 @@ _CHECKS = (
         " HAVING a.balance_ticks < COALESCE(SUM(h.reserved_ticks), 0) OR a.balance_ticks < 0",
     ),
     (
+        "I3: {0} has {2} ticks left in grants that expire, its balance is {1}",
+        "SELECT a.organisation_id, a.balance_ticks, SUM(g.left_ticks) FROM accounts a"
+        " JOIN expiring_grants g ON g.organisation_id = a.organisation_id GROUP BY a.organisation_id, a.balance_ticks"
+        " HAVING a.balance_ticks < SUM(g.left_ticks)",
+    ),
+    (
         "I4: request {0} is charged and still held",
-        "SELECT e.request_id FROM entries e JOIN holds h ON h.request_id = e.request_id",
+        "SELECT e.id FROM entries e JOIN holds h ON h.request_id = e.id",
+    ),
+    (
+        "I4: request {0} is charged {1} times",
+        "SELECT request_id, COUNT(*) FROM entries WHERE kind = 'charge' GROUP BY request_id HAVING COUNT(*) > 1",
+    ),
+    (
+        "I5: request {0} cost {1} ticks and was charged {2}",
+        "SELECT u.request_id, u.cost_ticks, -e.amount_ticks FROM usage_records u LEFT JOIN entries e"
+        " ON e.id = u.request_id AND e.kind = 'charge' AND e.organisation_id = u.organisation_id"
+        " WHERE (u.status IN ('finished', 'interrupted') AND (e.id IS NULL OR u.cost_ticks <> -e.amount_ticks))"
+        " OR (u.status IN ('failed', 'refused') AND (e.id IS NOT NULL OR u.cost_ticks <> 0))",
     ),
     (
         "I6: request {0} was charged {1} ticks of {2} reserved",
-        "SELECT id, -amount_ticks, reserved_ticks FROM entries WHERE kind = 'charge' AND (amount_ticks > 0"
-        " OR reserved_ticks IS NULL OR -amount_ticks > reserved_ticks OR request_id IS NULL OR request_id <> id)",
+        "SELECT id, -amount_ticks, reserved_ticks FROM entries WHERE kind = 'charge' AND (reserved_ticks IS NULL"
+        " OR -amount_ticks > reserved_ticks OR request_id IS NULL OR request_id <> id)",
     ),
     (
-        "an entry of kind {1} has the wrong sign: {0}",
-        "SELECT id, kind FROM entries WHERE kind IN ('grant', 'refund') AND amount_ticks <= 0",
+        "I8: the days of {0} sum to {1} ticks, its charges to {2}",
+        "SELECT a.organisation_id, COALESCE(d.cost, 0), COALESCE(e.cost, 0) FROM accounts a"
+        " LEFT JOIN (SELECT organisation_id, SUM(cost_ticks) AS cost FROM usage_days GROUP BY organisation_id) d"
+        " ON d.organisation_id = a.organisation_id"
+        " LEFT JOIN (SELECT organisation_id, -SUM(amount_ticks) AS cost FROM entries WHERE kind = 'charge'"
+        " GROUP BY organisation_id) e ON e.organisation_id = a.organisation_id"
+        " WHERE COALESCE(d.cost, 0) <> COALESCE(e.cost, 0)",
     ),
+)
+_BY_RECORD = (
+    "SELECT organisation_id, at / 86400000000, key_id, model, endpoint, COUNT(*),"
+    " SUM(CASE status WHEN 'failed' THEN 1 ELSE 0 END), SUM(CASE status WHEN 'refused' THEN 1 ELSE 0 END),"
+    " SUM(prompt_tokens), SUM(cached_tokens), SUM(image_tokens), SUM(output_tokens), SUM(reasoning_tokens),"
+    " SUM(cost_ticks) FROM usage_records WHERE at / 86400000000 >= $1"
+    " GROUP BY organisation_id, at / 86400000000, key_id, model, endpoint ORDER BY 1, 2, 3, 4, 5"
 )
 
 
-async def audit(database: Database) -> Audit:
-    """Check every rule over the whole ledger."""
-    [(checked,)] = await database.rows("SELECT COUNT(*) FROM entries")
-    broken = [sentence.format(*row) for sentence, query in _CHECKS for row in await database.rows(f"{query} LIMIT 20")]
-    return Audit(checked, tuple(broken))
+async def audit(
+    database: Database, ledger: Ledger, clock: Clock = now_microseconds, tell: _Tell = lambda _: None
+) -> Audit:
+    """Check every rule over one moment of the whole ledger. `tell` hears now and then how many entries were read."""
+    in_memory = ledger.discrepancies()
+    running = ledger.running()
+    return await database.snapshot(lambda snapshot: _audit(snapshot, in_memory, running, clock(), tell))
+
+
+def _audit(snapshot: Snapshot, in_memory: list[str], running: frozenset[str], now: int, tell: _Tell) -> Audit:
+    broken = list(in_memory)
+    for sentence, query in _CHECKS:
+        broken += [sentence.format(*row) for row in snapshot.rows(f"{query} LIMIT {_NAMED}")]
+    broken += _orphans(snapshot, running, now)
+    broken += _sums(snapshot)
+    checked, breaks = _chain(snapshot, tell)
+    return Audit(checked, tuple(sorted(broken, key=lambda sentence: sentence[:2]) + breaks))
+
+
+def _orphans(snapshot: Snapshot, running: frozenset[str], now: int) -> Iterator[str]:
+    rows = snapshot.rows("SELECT request_id FROM holds WHERE opened_at < $1", now - ORPHAN_MICROSECONDS)
+    return (
+        f"I7: request {request_id} is held, but does not run" for (request_id,) in rows if request_id not in running
+    )
+
+
+def _sums(snapshot: Snapshot) -> Iterator[str]:
+    """Hours against days in full; records against days from the first day on of which all records are kept."""
+    counts = ", ".join(f"SUM({name})" for name in COUNTS)
+    days = f"SELECT organisation_id, day, key_id, model, endpoint, {', '.join(COUNTS)} FROM usage_days"
+    order = " ORDER BY organisation_id, day, key_id, model, endpoint"
+    hours = (
+        f"SELECT organisation_id, hour / 24, key_id, model, endpoint, {counts} FROM usage_hours"
+        " GROUP BY organisation_id, hour / 24, key_id, model, endpoint ORDER BY 1, 2, 3, 4, 5"
+    )
+    yield from _differences("hours", snapshot.rows(hours), "days", snapshot.rows(days + order))
+    [(kept_since,)] = snapshot.rows("SELECT value FROM facts WHERE name = 'records_kept_since'")
+    # A request that began before may have ended after midnight: the records of that day are not whole either.
+    first_day = -(-kept_since // MICROSECONDS_PER_DAY) + 1 if kept_since else 0
+    kept = snapshot.rows(f"{days} WHERE day >= $1{order}", first_day)
+    yield from _differences("records", snapshot.rows(_BY_RECORD, first_day), "days", kept)
+
+
+def _differences(name: str, rows: Iterator[Row], other: str, others: Iterator[Row]) -> Iterator[str]:
+    ours, theirs = {row[:5]: row[5:] for row in rows}, {row[:5]: row[5:] for row in others}
+    different = [group for group in ours.keys() | theirs.keys() if ours.get(group) != theirs.get(group)]
+    for organisation_id, day, key_id, model, endpoint in sorted(different)[:_NAMED]:
+        where = f"{organisation_id}, key {key_id}, {model}, {endpoint}, day {day}"
+        yield f"I8: {name} and {other} differ for {where}"
+
+
+def _chain(snapshot: Snapshot, tell: _Tell) -> tuple[int, list[str]]:
+    """Follow each organisation's entries from the first to the one that its account names as the newest."""
+    checked, broken = 0, []
+    accounts = list(snapshot.rows("SELECT organisation_id, entries, digest FROM accounts ORDER BY organisation_id"))
+    for organisation_id, entries, newest in accounts:
+        number, digest = 0, ""
+        for *row, stored in snapshot.rows(
+            f"SELECT {ENTRY_COLUMNS}, digest FROM entries WHERE organisation_id = $1 ORDER BY number", organisation_id
+        ):
+            number, checked = number + 1, checked + 1
+            digest = digest_after(digest, tuple(row))
+            if checked % 10_000 == 0:
+                tell(checked)
+            if row[1] != number or digest != stored:
+                broken.append(f"I9: the chain of {organisation_id} breaks at entry {row[1]}")
+                break
+        else:
+            if (number, digest) != (entries, newest):
+                broken.append(f"I9: the chain of {organisation_id} ends at entry {number}, not at {entries}")
+    return checked, broken

@@ -3,16 +3,47 @@
 Memory is the gate: `reserve` tests and changes the balance with no await between, so requests cannot race. The
 database is the truth: an amount comes back to its account only after the commit of what was spent. A request's
 charge has the request's id, so it happens once, however often it is tried.
+
+A request reserves the most it can cost, so nothing is ever overspent: whatever engine runs it, charge <= reservation
+<= balance.
 """
 
-import time
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from leadline.chat.events import Usage
-from leadline.errors import CreditsHeld, InsufficientCredits, LeadlineError
+from leadline.clock import Clock, now_microseconds
+from leadline.errors import CreditsHeld, InsufficientCredits
 from leadline.ids import new_uuid
+from leadline.ledger.books import (
+    ENTRY_COLUMNS,
+    Added,
+    Checkpointed,
+    Entry,
+    Expired,
+    Hold,
+    Item,
+    Noted,
+    Opened,
+    Outcome,
+    Settled,
+    digest_after,
+    write_books,
+)
+from leadline.ledger.spending import Spending
+from leadline.ledger.usage import UsageRecord
 from leadline.money import NOTHING, Ticks, show_usd
-from leadline.storage.database import Database, Write
+from leadline.storage.database import Database, DatabaseUnusable, Row, Transaction, Write
+
+# A settlement that the disk refused is tried again so often, and a stop waits so long for it.
+RETRY_SECONDS = 0.5
+CLOSE_SECONDS = 5
+# Refused requests are noted once in a while. More of them than this are counted by nobody: a flood must not fill the
+# disk.
+MOST_NOTED = 1_000
+_log = logging.getLogger("leadline.ledger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,64 +58,67 @@ class Balance:
         return Ticks(self.balance_ticks - self.held_ticks)
 
 
-@dataclass(slots=True, eq=False)
-class Hold:
-    """Credits set aside for one request."""
-
-    request_id: str
-    organisation_id: str
-    key_id: str
-    model: str
-    ticks: Ticks
-    on_disk: bool = False
-    settled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What a request used in the end. `reason` is empty for one that ended well."""
-
-    ticks: Ticks
-    usage: Usage
-    endpoint: str
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A line of the ledger. `at` is in microseconds, `amount_ticks` signed: what is given +, what is spent -."""
-
-    id: str
-    at: int
-    kind: str
-    amount_ticks: int
-    request_id: str | None
-    key_id: str | None
-    model: str | None
-    reason: str
-
-
 class Ledger:
-    def __init__(self, database: Database) -> None:
+    """`clock` is the wall clock in microseconds."""
+
+    def __init__(self, database: Database, clock: Clock = now_microseconds) -> None:
         self._database = database
+        self._clock = clock
         self._balances: dict[str, int] = {}
         self._held: dict[str, int] = {}
+        # Of what is held: what is set aside to end with its grants.
+        self._ending: dict[str, int] = {}
+        self._expires_at: dict[str, int] = {}
+        self._open: dict[str, Hold] = {}
+        self._spending = Spending()
+        self._settlements: dict[str, asyncio.Task[None]] = {}
+        self._noted: list[UsageRecord] = []
+        self._closing = False
 
     async def load(self) -> int:
-        """Read the balances and release what a crash left held. Returns how many holds that were."""
-        left = [request_id for (request_id,) in await self._database.rows("SELECT request_id FROM holds")]
-        for request_id in left:
-            await self._database.commit(_delete_hold(request_id))
+        """Read the balances, and settle what a crash left held at its last checkpoint. Returns how many holds that
+        were."""
+        await self._seal()
+        holds = await self._database.rows(
+            "SELECT request_id, organisation_id, key_id, model, endpoint, reserved_ticks, opened_at, replayable,"
+            " used_ticks, prompt_tokens, cached_tokens, image_tokens, output_tokens, reasoning_tokens FROM holds"
+        )
+        await asyncio.gather(*(self._write(_interrupted(row, self._clock())) for row in holds))
         accounts = await self._database.rows("SELECT organisation_id, balance_ticks FROM accounts")
         self._balances = dict(accounts)
         self._held = dict.fromkeys(self._balances, 0)
-        return len(left)
+        self._expires_at = dict(
+            await self._database.rows(
+                "SELECT organisation_id, MIN(expires_at) FROM expiring_grants GROUP BY organisation_id"
+            )
+        )
+        await self._spending.load(self._database, self._clock())
+        return len(holds)
+
+    async def close(self) -> None:
+        """Give settlements that the disk refused a last chance. A stream's hold that stays is settled at the next
+        start."""
+        self._closing = True
+        if self._settlements:
+            _, late = await asyncio.wait(self._settlements.values(), timeout=CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
 
     def balance(self, organisation_id: str) -> Balance:
         return Balance(Ticks(self._balances[organisation_id]), Ticks(self._held[organisation_id]))
 
+    def available_ticks(self, hold: Hold) -> int:
+        """What credits and the key's cap leave for the request of `hold`."""
+        available = self.balance(hold.organisation_id).available_ticks
+        if hold.cap is None:
+            return available
+        return min(available, self._spending.available_ticks(hold.key_id, hold.cap, self._clock()))
+
     def reserve(self, hold: Hold) -> None:
-        """Set `hold.ticks` aside, or raise InsufficientCredits; CreditsHeld where waiting is enough."""
+        """Set `hold.ticks` aside. Raises InsufficientCredits or KeyCapSpent; CreditsHeld where waiting is enough;
+        DatabaseUnusable while the disk takes no writes."""
+        if not self._database.writable:
+            raise DatabaseUnusable("The books cannot be written now, so nothing can be run. Try again in a moment.")
         balance, held = self._balances[hold.organisation_id], self._held[hold.organisation_id]
         if hold.ticks > balance:
             raise InsufficientCredits(
@@ -96,47 +130,69 @@ class Ledger:
                 f"This request can cost up to {show_usd(hold.ticks)}; {show_usd(held)} of your {show_usd(balance)} "
                 "are held by your own running requests. Try again when one of them has ended."
             )
+        self._spending.reserve(hold, self._clock())
         self._held[hold.organisation_id] = held + hold.ticks
+        self._open[hold.request_id] = hold
 
-    async def secure(self, hold: Hold) -> None:
+    def secure(self, hold: Hold) -> "asyncio.Future[None]":
         """Make the hold durable, so that a crash cannot forget that its request ran."""
         hold.on_disk = True
-        await self._database.commit(
-            Write(
-                "INSERT INTO holds (request_id, organisation_id, key_id, model, reserved_ticks, opened_at)"
-                " VALUES ($1, $2, $3, $4, $5, $6)",
-                (hold.request_id, hold.organisation_id, hold.key_id, hold.model, hold.ticks, _now()),
-            )
-        )
+        return self._write(Opened(hold))
 
-    async def settle(self, hold: Hold, charge: Charge) -> None:
-        """Charge what was used and give the rest back. A second call changes nothing."""
-        assert 0 <= charge.ticks <= hold.ticks, "a charge never exceeds its reservation"
-        if hold.settled:
-            return
-        writes = [_charge_entry(hold, charge), _add_to_balance(hold.organisation_id, -charge.ticks)]
-        if hold.on_disk:
-            writes.append(_delete_hold(hold.request_id))
-        await self._commit_end(hold, *writes)
-        self._balances[hold.organisation_id] -= charge.ticks
-        self._held[hold.organisation_id] -= hold.ticks
+    def checkpoint(self, progress: Sequence[tuple[Hold, int, Usage]]) -> "asyncio.Future[None]":
+        """Remember what running streams have used: (hold, ticks, usage). A crash settles them at that."""
+        return self._write(Checkpointed(progress))
 
-    async def release(self, hold: Hold) -> None:
-        """Give all of it back, with no entry: nothing was run for this request."""
-        if hold.settled:
-            return
-        await self._commit_end(hold, *([_delete_hold(hold.request_id)] if hold.on_disk else []))
-        self._held[hold.organisation_id] -= hold.ticks
+    def settle(self, hold: Hold, outcome: Callable[[], Outcome]) -> "asyncio.Future[None]":
+        """Charge what was used and give the rest back, once; done when that is durable. While the disk refuses, the
+        ledger tries on, whether or not somebody waits, and asks for the `outcome` each time. A hold that is settled
+        already stays as it is."""
+        if hold.request_id not in self._open:
+            settled = asyncio.get_running_loop().create_future()
+            settled.set_result(None)
+            return settled
+        task = self._settlements.get(hold.request_id)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._settle(hold, outcome))
+            self._settlements[hold.request_id] = task
+        # Whoever waits may be cancelled; the settlement is not.
+        return asyncio.shield(task)
 
-    async def _commit_end(self, hold: Hold, *writes: Write) -> None:
-        """`hold` ends with these writes, once. Where they are refused it has not ended, and may be tried again."""
-        hold.settled = True
+    async def _settle(self, hold: Hold, outcome: Callable[[], Outcome]) -> None:
         try:
-            if writes:
-                await self._database.commit(*writes)
-        except LeadlineError:
-            hold.settled = False
-            raise
+            while True:
+                item = Settled(hold, outcome())
+                record = item.outcome.record
+                assert 0 <= record.cost_ticks <= hold.ticks, "a charge never exceeds its reservation"
+                try:
+                    await self._write(item)
+                    break
+                except DatabaseUnusable:
+                    if self._closing:
+                        raise
+                    await asyncio.sleep(RETRY_SECONDS)
+            self._balances[hold.organisation_id] -= record.cost_ticks
+            self._held[hold.organisation_id] -= hold.ticks
+            self._spending.settle(hold, record.cost_ticks, record.at)
+            del self._open[hold.request_id]
+        finally:
+            del self._settlements[hold.request_id]
+
+    def note(self, record: UsageRecord) -> None:
+        """Remember a request that was refused, for the usage page. It is written at the next tick."""
+        if len(self._noted) < MOST_NOTED:
+            self._noted.append(record)
+
+    async def tick(self) -> None:
+        """What falls due with time; called about once a second. Raises DatabaseUnusable while the disk is away."""
+        if not self._database.writable:
+            await self._database.commit(Write("UPDATE facts SET value = $1 WHERE name = 'heartbeat'", (self._clock(),)))
+        if self._noted:
+            noted, self._noted = self._noted, []
+            await self._write(Noted(noted))
+        now = self._clock()
+        for organisation_id in [one for one, expires_at in self._expires_at.items() if expires_at <= now]:
+            await self.expire(organisation_id)
 
     def opening(self, organisation_id: str) -> Write:
         """The write that opens an account; `opened` follows its commit."""
@@ -146,65 +202,108 @@ class Ledger:
         self._balances[organisation_id] = NOTHING
         self._held[organisation_id] = NOTHING
 
-    async def grant(self, organisation_id: str, ticks: Ticks, reason: str) -> Balance:
-        """Add credits."""
+    async def grant(self, organisation_id: str, ticks: Ticks, reason: str, expires_at: int | None = None) -> Balance:
+        """Add credits, for ever or until `expires_at` (microseconds), when what is left of them goes."""
         assert ticks > 0
-        await self._database.commit(
-            Write(
-                "INSERT INTO entries (id, organisation_id, at, kind, amount_ticks, reason)"
-                " VALUES ($1, $2, $3, 'grant', $4, $5)",
-                (str(new_uuid()), organisation_id, _now(), ticks, reason),
-            ),
-            _add_to_balance(organisation_id, ticks),
-        )
-        self._balances[organisation_id] += ticks
+        await asyncio.shield(asyncio.ensure_future(self._add(organisation_id, "grant", ticks, reason, expires_at)))
         return self.balance(organisation_id)
+
+    async def _add(
+        self, organisation_id: str, kind: str, ticks: int, reason: str, expires_at: int | None = None
+    ) -> None:
+        entry = Entry(str(new_uuid()), self._clock(), kind, ticks, reason)
+        await self._write(Added(organisation_id, entry, expires_at))
+        self._balances[organisation_id] += ticks
+        if expires_at is not None:
+            self._expires_at[organisation_id] = min(expires_at, self._expires_at.get(organisation_id, expires_at))
+
+    async def expire(self, organisation_id: str) -> None:
+        """End the grants that are due, as far as running requests do not hold them; the rest at the next tick."""
+        await asyncio.shield(asyncio.ensure_future(self._expire(organisation_id)))
+
+    async def _expire(self, organisation_id: str) -> None:
+        set_aside = self.balance(organisation_id).available_ticks
+        self._held[organisation_id] += set_aside
+        self._ending[organisation_id] = self._ending.get(organisation_id, 0) + set_aside
+        item = Expired(organisation_id, self._clock(), str(new_uuid()), set_aside)
+        try:
+            await self._write(item)
+            self._balances[organisation_id] -= item.ended_ticks
+            if item.next_at is None:
+                self._expires_at.pop(organisation_id, None)
+            else:
+                self._expires_at[organisation_id] = item.next_at
+        finally:
+            self._held[organisation_id] -= set_aside
+            self._ending[organisation_id] -= set_aside
+
+    def discrepancies(self) -> list[str]:
+        """Where memory contradicts itself: what each organisation's running requests hold against its sum."""
+        sums = dict.fromkeys(self._held, 0) | self._ending
+        for hold in self._open.values():
+            sums[hold.organisation_id] += hold.ticks
+        return [
+            f"I2: {organisation_id} has {held} ticks held, its running requests {sums[organisation_id]}"
+            for organisation_id, held in self._held.items()
+            if held != sums[organisation_id]
+        ]
+
+    def running(self) -> frozenset[str]:
+        """The ids of the requests whose holds are open."""
+        return frozenset(self._open)
 
     async def entries(self, organisation_id: str, limit: int | None = None) -> list[Entry]:
         """The entries, newest last; with `limit`, only the newest ones."""
         rows = await self._database.rows(
-            "SELECT id, at, kind, amount_ticks, request_id, key_id, model, reason FROM entries"
-            " WHERE organisation_id = $1 ORDER BY at DESC, id DESC LIMIT $2",
+            "SELECT id, at, kind, amount_ticks, reason, request_id, key_id, model, reserved_ticks FROM entries"
+            " WHERE organisation_id = $1 ORDER BY number DESC LIMIT $2",
             organisation_id,
             -1 if limit is None else limit,
         )
         return [Entry(*row) for row in reversed(rows)]
 
+    def _write(self, item: Item) -> "asyncio.Future[None]":
+        return self._database.together(write_books, item)
 
-def _charge_entry(hold: Hold, charge: Charge) -> Write:
-    usage = charge.usage
-    return Write(
-        "INSERT INTO entries (id, organisation_id, at, kind, amount_ticks, reason, request_id, key_id, model, endpoint,"
-        " reserved_ticks, prompt_tokens, cached_tokens, image_tokens, output_tokens, reasoning_tokens)"
-        " VALUES ($1, $2, $3, 'charge', $4, $5, $1, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-        (
-            hold.request_id,
-            hold.organisation_id,
-            _now(),
-            -charge.ticks,
-            charge.reason,
-            hold.key_id,
-            hold.model,
-            charge.endpoint,
-            hold.ticks,
-            usage.prompt_tokens,
-            usage.cached_tokens,
-            usage.image_tokens,
-            usage.output_tokens,
-            usage.reasoning_tokens,
+    async def _seal(self) -> None:
+        """Give entries of the time before digests theirs, once."""
+        for (organisation_id,) in await self._database.rows(
+            "SELECT organisation_id FROM accounts WHERE entries > 0 AND digest = ''"
+        ):
+            await self._database.together(_seal_entries, organisation_id)
+
+
+def _seal_entries(transaction: Transaction, organisation_ids: Sequence[str]) -> None:
+    for organisation_id in organisation_ids:
+        digest, digests = "", []
+        for row in transaction.rows(
+            f"SELECT {ENTRY_COLUMNS} FROM entries WHERE organisation_id = $1 ORDER BY number",
+            organisation_id,
+        ):
+            digest = digest_after(digest, row)
+            digests.append((digest, organisation_id, row[1]))
+        transaction.write_many("UPDATE entries SET digest = $1 WHERE organisation_id = $2 AND number = $3", digests)
+        transaction.write(
+            Write("UPDATE accounts SET digest = $1 WHERE organisation_id = $2", (digest, organisation_id))
+        )
+
+
+def _interrupted(row: Row, now: int) -> Settled:
+    """A hold that a crash left, settled at its last checkpoint: never for more than was delivered."""
+    request_id, organisation_id, key_id, model, endpoint, ticks, opened_at, replayable, used_ticks, *tokens = row
+    hold = Hold(request_id, organisation_id, key_id, model, endpoint, ticks, opened_at, on_disk=True)
+    charged = bool(tokens[0]) and not replayable
+    return Settled(
+        hold,
+        Outcome(
+            UsageRecord(
+                *(organisation_id, request_id, opened_at, now, key_id, model, endpoint),
+                status="interrupted" if charged else "failed",
+                error="server_stopped",
+                streamed=True,
+                usage=Usage(*tokens) if charged else Usage(),
+                cost_ticks=used_ticks if charged else 0,
+                total_milliseconds=max(0, now - opened_at) // 1000,
+            )
         ),
     )
-
-
-def _add_to_balance(organisation_id: str, ticks: int) -> Write:
-    return Write(
-        "UPDATE accounts SET balance_ticks = balance_ticks + $1 WHERE organisation_id = $2", (ticks, organisation_id)
-    )
-
-
-def _delete_hold(request_id: str) -> Write:
-    return Write("DELETE FROM holds WHERE request_id = $1", (request_id,), rows=None)
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

@@ -7,10 +7,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from leadline.catalog.catalog import Catalog
+from leadline.clock import now_microseconds
 from leadline.dialects.api import Api
 from leadline.limits.limiter import Limiter
 from leadline.operations.instance import Instance
 from leadline.serving.pipeline import Pipeline
+from leadline.serving.replays import Replays
+from leadline.serving.running import Running
+from leadline.storage.database import Database
 
 Scope = Mapping[str, object]
 
@@ -32,6 +36,7 @@ class Health:
     """Whether a model can answer, and why not yet."""
 
     catalog: Catalog
+    database: Database
 
     def ready(self) -> JSONResponse:
         """200 once a model can answer, else 503 with each model's reason."""
@@ -39,19 +44,35 @@ class Health:
             model.name: {"ready": model.engine.status.ready, "detail": model.engine.status.detail}
             for model in self.catalog.models
         }
+        if not self.database.writable:
+            return _not_ready("degraded", "the books cannot be written: is the disk full?", models)
         if any(model["ready"] for model in models.values()):
             return JSONResponse({"status": "ready", "models": models})
         detail = "; ".join(f"{name}: {model['detail']}" for name, model in models.items()) or "no model is configured"
-        return JSONResponse(
-            {"status": "unavailable", "detail": detail, "models": models}, 503, headers={"retry-after": "2"}
-        )
+        return _not_ready("unavailable", detail, models)
 
 
-def create_app(instance: Instance, catalog: Catalog) -> Callable[..., object]:
+def _not_ready(status: str, detail: str, models: object) -> JSONResponse:
+    return JSONResponse({"status": status, "detail": detail, "models": models}, 503, headers={"retry-after": "2"})
+
+
+def build_pipeline(instance: Instance, catalog: Catalog) -> Pipeline:
+    """The money path of an instance. Its `running.watch` must be kept going beside it."""
+    return Pipeline(
+        instance.keys,
+        instance.organisations,
+        catalog,
+        Limiter(instance.config.limits.default),
+        instance.ledger,
+        Running(instance.keys, instance.ledger),
+        Replays(instance.database, instance.sealer, now_microseconds),
+    )
+
+
+def create_app(instance: Instance, pipeline: Pipeline) -> Callable[..., object]:
     """The ASGI application. API paths go straight to the dialects; the few pages beside them are Starlette's."""
-    limiter = Limiter(instance.config.limits.default)
-    api = Api(Pipeline(instance.keys, catalog, limiter, instance.ledger))
-    health = Health(catalog)
+    api = Api(pipeline)
+    health = Health(pipeline.catalog, instance.database)
     pages: dict[str, Callable[[], Response]] = {
         "/": lambda: HTMLResponse(_START_PAGE.format(url=instance.base_url)),
         "/health/live": lambda: JSONResponse({"status": "live"}),

@@ -12,10 +12,12 @@ from typing import IO
 
 from leadline.accounts.keys import ApiKeys
 from leadline.accounts.organisations import Organisations
+from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, load
 from leadline.errors import LeadlineError
 from leadline.ledger.ledger import Ledger
 from leadline.storage.database import Database
+from leadline.storage.sealed import Sealer
 
 # Unix socket paths are cut at 108 bytes on Linux and 104 on macOS.
 _LONGEST_SOCKET_PATH = 100
@@ -39,6 +41,8 @@ class Instance:
     ledger: Ledger
     keys: ApiKeys
     organisations: Organisations
+    prices: PriceBook
+    sealer: Sealer
     base_url: str
     _lock: IO[str]
 
@@ -47,19 +51,22 @@ class Instance:
         """Open the folder, making what is missing. InstanceInUse while another process has it open."""
         os.makedirs(data, mode=0o700, exist_ok=True)
         config = load(data / "leadline.toml")
-        lock = _locked(data)
+        lock = lock_folder(data)
         try:
-            pepper = hashlib.blake2b(_secret(data), person=b"leadline-pepper").digest()
+            secret = read_secret(data)
+            pepper = hashlib.blake2b(secret, person=b"leadline-pepper").digest()
             database = Database(data / "leadline.db")
-            ledger, keys = Ledger(database), ApiKeys(database, pepper)
-            await asyncio.gather(ledger.load(), keys.load())
+            ledger, keys, prices = Ledger(database), ApiKeys(database, pepper), PriceBook(database)
+            organisations = Organisations(database)
+            await asyncio.gather(ledger.load(), keys.load(), prices.load(), organisations.load())
         except BaseException:
             lock.close()
             raise
         base_url = (config.server.public_url or "http://localhost:8080").rstrip("/")
-        return cls(data, config, database, ledger, keys, Organisations(database), base_url, lock)
+        return cls(data, config, database, ledger, keys, organisations, prices, Sealer(secret), base_url, lock)
 
     async def close(self) -> None:
+        await self.ledger.close()
         await self.database.close()
         self._lock.close()
 
@@ -85,7 +92,7 @@ def runtime_folder() -> Path:
     return folder
 
 
-def _locked(data: Path) -> IO[str]:
+def lock_folder(data: Path) -> IO[str]:
     """The folder's lock, held until the file is closed: two processes on one ledger would each trust their memory."""
     lock = (data / "lock").open("w", encoding="utf-8")
     try:
@@ -98,7 +105,7 @@ def _locked(data: Path) -> IO[str]:
     return lock
 
 
-def _secret(data: Path) -> bytes:
+def read_secret(data: Path) -> bytes:
     """The instance's secret, from LEADLINE_SECRET or the file `secret`, which only its owner may read."""
     given = os.environ.get("LEADLINE_SECRET")
     path = data / "secret"

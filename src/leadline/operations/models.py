@@ -2,11 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
 from leadline.catalog.catalog import Catalog, build_catalog
+from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, ConfigurationError, EngineSection, ModelSection, PriceSection
 from leadline.engines.engine import Engine
 from leadline.engines.llamacpp.engine import LlamaCppEngine, Provide, Settings, Weights
@@ -49,18 +50,19 @@ def build(
     store: Store,
     created_at: int,
     watch: Watch = lambda *_: None,
-    environment: Mapping[str, str] = os.environ,
+    book: PriceBook | None = None,
 ) -> tuple[list[Engine], Catalog]:
-    """Engines, not yet started, and the catalog of their models. `watch` sees every download and load."""
+    """Engines, not yet started, and the catalog of their models. `watch` sees every download and load. Without a
+    `book` the prices are the file's."""
     engine_sections, model_sections = sections(config)
-    engines = {section.name: _engine(section, store, watch, environment) for section in engine_sections}
-    return list(engines.values()), build_catalog(model_sections, engines, created_at)
+    engines = {section.name: _engine(section, store, watch) for section in engine_sections}
+    return list(engines.values()), build_catalog(model_sections, engines, created_at, book)
 
 
-def _engine(section: EngineSection, store: Store, watch: Watch, environment: Mapping[str, str]) -> Engine:
+def _engine(section: EngineSection, store: Store, watch: Watch) -> Engine:
     if section.kind != "llamacpp":
         assert section.url is not None, "checked with the configuration"
-        return UpstreamEngine(section.name, section.kind, section.url.rstrip("/"), _api_key(section, environment))
+        return UpstreamEngine(section.name, section.kind, section.url.rstrip("/"), _api_key(section))
     settings = Settings(
         context_tokens=section.context_tokens or _CONTEXT_TOKENS,
         parallel_requests=section.parallel_requests or _PARALLEL_REQUESTS,
@@ -95,10 +97,10 @@ def _sentence(name: str, now: Progress) -> str:
     return f"{now.stage} {name}, {now.done_bytes / 1e6:.0f} of {now.total_bytes / 1e6:.0f} MB"
 
 
-def _api_key(section: EngineSection, environment: Mapping[str, str]) -> str | None:
+def _api_key(section: EngineSection) -> str | None:
     if section.api_key_env is None:
         return section.api_key
-    key = environment.get(section.api_key_env)
+    key = os.environ.get(section.api_key_env)
     if not key:
         raise ConfigurationError(
             f"engine {section.name!r} takes its key from the environment variable {section.api_key_env}, "

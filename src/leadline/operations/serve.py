@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import uvicorn
 
 from leadline.catalog.catalog import Catalog
 from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied
 from leadline.operations import models
-from leadline.operations.app import create_app
+from leadline.operations.app import build_pipeline, create_app
 from leadline.operations.control import serve_control
+from leadline.operations.housekeeping import keep_house
 from leadline.operations.instance import Instance, control_socket
 from leadline.operations.logs import start_logging
 from leadline.operations.quickstart import Quickstart
@@ -99,7 +100,9 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         stack.push_async_callback(instance.close)
         stack.callback(start_logging(data / "logs").stop)
         [(created_at,)] = await instance.database.rows("SELECT MIN(applied_at) FROM migrations")
-        engines, catalog = models.build(instance.config, Store(data / "models"), created_at, terminal.pulling)
+        await instance.prices.follow(models.sections(instance.config)[1])
+        store = Store(data / "models")
+        engines, catalog = models.build(instance.config, store, created_at, terminal.pulling, book=instance.prices)
         sockets = _listen(options)
         for listening in sockets:
             stack.callback(listening.close)
@@ -113,7 +116,10 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         control = await serve_control(instance)
         stack.callback(control_socket(data).unlink, missing_ok=True)
         stack.callback(control.close)
-        server = _http_server(instance, catalog)
+        pipeline = build_pipeline(instance, catalog)
+        for duty in (pipeline.running.watch(), keep_house(instance, pipeline)):
+            stack.push_async_callback(_cancelled, asyncio.create_task(duty))
+        server = _http_server(create_app(instance, pipeline))
         stack.enter_context(server.stopped_by_signals())
         terminal.serving(instance.base_url, data)
         greeting = asyncio.create_task(_welcome(instance, catalog, options, terminal, port))
@@ -122,12 +128,13 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         # What the drain cut short still says so to its client and settles.
         if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=SETTLE_SECONDS)
+        await pipeline.replays.close(SETTLE_SECONDS)
 
 
-def _http_server(instance: Instance, catalog: Catalog) -> _Server:
+def _http_server(app: Any) -> _Server:
     return _Server(
         uvicorn.Config(
-            create_app(instance, catalog),
+            app,
             http="httptools",
             ws="none",
             lifespan="off",

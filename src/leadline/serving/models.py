@@ -7,7 +7,8 @@ from leadline.catalog.catalog import Model
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A model on offer. Prices are ticks per token; `created_at` is in seconds."""
+    """A model on offer. Prices are ticks per token, as they are now. Those of a long context are the others where
+    `long_context_threshold`, in tokens, is 0. `created_at` is in seconds."""
 
     name: str
     aliases: tuple[str, ...]
@@ -20,9 +21,15 @@ class ModelCard:
     cached_input_ticks: int
     output_ticks: int
     image_ticks: int
+    long_context_threshold: int
+    input_long_context_ticks: int
+    cached_input_long_context_ticks: int
+    output_long_context_ticks: int
 
 
-def card_of(model: Model) -> ModelCard:
+def card_of(model: Model, now: int) -> ModelCard:
+    prices = model.prices_at(now)
+    short, long = prices.short, prices.long
     return ModelCard(
         name=model.name,
         aliases=model.aliases,
@@ -31,8 +38,12 @@ def card_of(model: Model) -> ModelCard:
         default_max_output_tokens=model.default_max_output_tokens,
         capabilities=frozenset(model.capabilities),
         fingerprint=model.fingerprint,
-        input_ticks=model.prices.input,
-        cached_input_ticks=model.prices.cached_input,
-        output_ticks=model.prices.output,
-        image_ticks=model.prices.image,
+        input_ticks=short.input,
+        cached_input_ticks=short.cached_input,
+        output_ticks=short.output,
+        image_ticks=short.image,
+        long_context_threshold=prices.long_context_threshold,
+        input_long_context_ticks=long.input,
+        cached_input_long_context_ticks=long.cached_input,
+        output_long_context_ticks=long.output,
     )

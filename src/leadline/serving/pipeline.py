@@ -1,39 +1,29 @@
 """The money path, written once: authenticate, limit, reserve, generate, settle."""
 
-import asyncio
-import time
-import uuid
-from contextlib import aclosing
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from leadline.accounts.keys import ApiKey, ApiKeys
+from leadline.accounts.organisations import Organisations
 from leadline.catalog.catalog import Catalog, Model
 from leadline.catalog.prices import Prices
-from leadline.chat.events import Finished, Usage
-from leadline.chat.request import ChatRequest, Image, Message, Text, ToolResult
-from leadline.errors import InvalidRequest, Unavailable
-from leadline.ledger.ledger import Charge, Hold, Ledger
-from leadline.limits.limiter import Admission, Limiter
-from leadline.money import NOTHING, Ticks
-from leadline.serving.choices import Batches, generate
-from leadline.serving.meter import Meter
+from leadline.chat.request import ChatRequest, Image, Message, ToolResult
+from leadline.clock import Clock, now_microseconds
+from leadline.errors import InvalidRequest, LeadlineError, ModelNotFound, PermissionDenied, Unavailable
+from leadline.ledger.books import Hold
+from leadline.ledger.ledger import Ledger
+from leadline.ledger.usage import UsageRecord
+from leadline.limits.limiter import Limiter
+from leadline.money import NOTHING
+from leadline.serving.generation import Admitted, Call, Generation, estimated_prompt_tokens
 from leadline.serving.models import ModelCard, card_of
+from leadline.serving.replays import Replays
+from leadline.serving.running import Running
 
 Caller = ApiKey
 
 # Without max_tokens, a request is admitted when this much of an answer is affordable, and ends where the credits end.
 FIRST_SLICE_TOKENS = 64
-# How long the final event waits for the commit of its charge.
-COMMIT_SECONDS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """How the request came in. `endpoint` is its path, such as `/v1/chat/completions`."""
-
-    request_id: uuid.UUID
-    endpoint: str
-    stream: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,34 +38,42 @@ class Size:
     def tokens(self) -> int:
         return self.prompt_tokens + self.output_tokens * self.choices
 
-    def cost(self, prices: Prices) -> Ticks:
-        return Ticks(
-            prices.most_prompt(self.prompt_tokens) + self.output_tokens * self.choices * prices.most_per_output_token
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     keys: ApiKeys
+    organisations: Organisations
     catalog: Catalog
     limiter: Limiter
     ledger: Ledger
+    running: Running
+    replays: Replays
+    clock: Clock = now_microseconds
 
     def authenticate(self, api_key: str | None) -> Caller:
-        """Who calls, or Unauthenticated."""
-        return self.keys.authenticate(api_key)
+        """Who calls, or Unauthenticated; PermissionDenied where the organisation is suspended."""
+        caller = self.keys.authenticate(api_key)
+        self.organisations.refuse_if_suspended(caller.organisation_id)
+        self.keys.touch(caller.id, self.clock())
+        return caller
 
     def models(self, caller: Caller) -> tuple[ModelCard, ...]:
         """The models that the caller may use."""
-        return tuple(card_of(model) for model in self.catalog.models)
+        _refuse_endpoint(caller, "models")
+        return tuple(card_of(model, self.clock()) for model in self.catalog.models if self._permits(caller, model))
 
     def model(self, caller: Caller, name: str) -> ModelCard:
         """One model by name or alias, or ModelNotFound."""
-        return card_of(self.catalog.find(name))
+        _refuse_endpoint(caller, "models")
+        model = self.catalog.find(name)
+        self._refuse_model(caller, model)
+        return card_of(model, self.clock())
 
     async def count_prompt_tokens(self, caller: Caller, request: ChatRequest) -> int:
         """The tokens that the prompt of `request` has. Free of charge."""
+        _refuse_endpoint(caller, "tokenize")
         model = self.catalog.find(request.model)
+        self._refuse_model(caller, model)
         _refuse_what_it_lacks(model, request)
         _refuse_unless_ready(model)
         upstream = replace(request, model=model.upstream_model)
@@ -84,23 +82,44 @@ class Pipeline:
             raise InvalidRequest(f"The engine behind {model.name} cannot count tokens.", "model")
         return exact
 
-    async def start(self, caller: Caller, request: ChatRequest, call: Call) -> "Generation":
+    async def start(self, caller: Caller, request: ChatRequest, call: Call) -> Generation:
         """Admit a request. Whatever can be refused is refused here, before the first byte."""
-        model = self.catalog.find(request.model)
-        _refuse_what_it_lacks(model, request)
-        _refuse_unless_ready(model)
-        upstream = replace(request, model=model.upstream_model)
-        hold = Hold(str(call.request_id), caller.organisation_id, caller.id, model.name, NOTHING)
-        size = await self._affordable(model, upstream, await self._size(model, upstream), hold)
-        hold.ticks = size.cost(model.prices)
-        admission = self.limiter.admit(caller.organisation_id, model.name, size.tokens)
+        model, began_at = self.catalog.find(request.model), self.clock()
         try:
+            return await self._admit(caller, model, request, call, began_at)
+        except LeadlineError as error:
+            self.ledger.note(
+                UsageRecord(
+                    *(caller.organisation_id, str(call.request_id), began_at, self.clock(), caller.id, model.name),
+                    *(call.endpoint, "refused", error.fact, call.stream),
+                )
+            )
+            raise
+
+    async def _admit(self, caller: Caller, model: Model, request: ChatRequest, call: Call, began_at: int) -> Generation:
+        organisation_id = caller.organisation_id
+        admission = self.limiter.enter(organisation_id, model.name, caller.id, caller.name, caller.limit)
+        try:
+            _refuse_endpoint(caller, call.scope)
+            self._refuse_model(caller, model)
+            _refuse_what_it_lacks(model, request)
+            _refuse_unless_ready(model)
+            prices = model.prices_at(began_at)
+            hold = Hold(
+                *(str(call.request_id), organisation_id, caller.id, model.name, call.endpoint, NOTHING, began_at),
+                *(caller.name, caller.cap, call.replayable),
+            )
+            upstream = replace(request, model=model.upstream_model)
+            size = await self._affordable(model, upstream, await self._size(model, upstream), prices, hold)
+            admission.take_tokens(size.tokens)
+            hold.ticks = prices.most(size.prompt_tokens, size.output_tokens * size.choices)
             self.ledger.reserve(hold)
         except BaseException:
-            admission.close(0)
+            admission.close()
             raise
         upstream = replace(upstream, max_output_tokens=size.output_tokens)
-        return Generation(Admitted(request, upstream, call, model, hold, admission), self.ledger)
+        admitted = Admitted(request, upstream, call, model, prices, hold, admission)
+        return self.running.begin(Generation(admitted, self.ledger, self.clock))
 
     async def _size(self, model: Model, request: ChatRequest) -> Size:
         """An upper bound that costs nothing to know; the tokenizer is asked only where that bound decides."""
@@ -117,134 +136,51 @@ class Pipeline:
             )
         prompt_tokens = min(most, context) if exact is None else exact
         # Where nobody counts and the bound leaves no room, the engine alone knows whether it fits.
-        left = context - prompt_tokens or context - min(context - 1, _estimated_prompt_tokens(request))
+        left = context - prompt_tokens or context - min(context - 1, estimated_prompt_tokens(request))
         return Size(prompt_tokens, min(asked, left), request.choices)
 
-    async def _affordable(self, model: Model, request: ChatRequest, size: Size, hold: Hold) -> Size:
-        """`size`, or what the credits allow of it. The reservation itself refuses what stays too much."""
-        available = self.ledger.balance(hold.organisation_id).available_ticks
-        if size.cost(model.prices) <= available:
+    async def _affordable(self, model: Model, request: ChatRequest, size: Size, prices: Prices, hold: Hold) -> Size:
+        """`size`, or what the credits and the key's cap allow of it. The reservation itself refuses what stays too
+        much."""
+        if prices.most(size.prompt_tokens, size.output_tokens * size.choices) <= self.ledger.available_ticks(hold):
             return size
         exact = await model.engine.count_prompt_tokens(request)
         if exact is not None:
             size = replace(size, prompt_tokens=exact)
-        available = self.ledger.balance(hold.organisation_id).available_ticks
-        if request.max_output_tokens is None and size.cost(model.prices) > available:
-            left = available - model.prices.most_prompt(size.prompt_tokens)
-            output_tokens = left // (model.prices.most_per_output_token * size.choices or 1)
+        if request.max_output_tokens is None:
+            affordable = prices.affordable_output_tokens(size.prompt_tokens, self.ledger.available_ticks(hold))
+            output_tokens = min(affordable // size.choices, size.output_tokens)
             if output_tokens >= min(FIRST_SLICE_TOKENS, size.output_tokens):
-                size = replace(size, output_tokens=min(output_tokens, size.output_tokens))
+                size = replace(size, output_tokens=output_tokens)
         return size
 
+    def _permits(self, caller: Caller, model: Model) -> bool:
+        """A key's models are names or aliases: what they mean is decided now, not when the key was made."""
+        return not caller.models or model.name in caller.models or any(map(self._means(model), caller.models))
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """A request that may run. `upstream` is `request` in the engine's words, with its tokens bounded."""
+    def _means(self, model: Model) -> Callable[[str], bool]:
+        def means(name: str) -> bool:
+            try:
+                return self.catalog.find(name) is model
+            except ModelNotFound:
+                return False
 
-    request: ChatRequest
-    upstream: ChatRequest
-    call: Call
-    model: Model
-    hold: Hold
-    admission: Admission
+        return means
+
+    def _refuse_model(self, caller: Caller, model: Model) -> None:
+        if not self._permits(caller, model):
+            raise PermissionDenied(
+                f"The API key “{caller.name}” may not use the model {model.name}. Use one of its models, or change "
+                "the key on the API Keys page."
+            )
 
 
-class Generation:
-    """One admitted request. Use it as `async with`; leaving it settles, however it ends."""
-
-    def __init__(self, admitted: Admitted, ledger: Ledger) -> None:
-        self.request_id = admitted.call.request_id
-        self.created_at = int(time.time())
-        self.model = admitted.model.name
-        self.requested_model = admitted.request.model
-        self.fingerprint = admitted.model.fingerprint
-        self.choices = admitted.request.choices
-        self.cost_ticks = 0
-        self._admitted = admitted
-        self._ledger = ledger
-        self._prompt_estimate = _estimated_prompt_tokens(admitted.upstream)
-        self._meter = Meter(self._prompt_estimate)
-        self._failure: Exception | None = None
-        self._finished = False
-        self._settlement: asyncio.Future[None] | None = None
-
-    @property
-    def usage(self) -> Usage:
-        return self._meter.usage
-
-    async def events(self) -> Batches:
-        """The batches, in the grammar of `chat.events`. Finished comes once the charge is durable."""
-        engine, upstream = self._admitted.model.engine, self._admitted.upstream
-        secured = self._secure()
-        try:
-            async with aclosing(generate(engine, upstream, self._prompt_estimate)) as batches:
-                async for batch in batches:
-                    self._meter.count(batch)
-                    if secured is not None:
-                        await secured
-                        secured = None
-                    if isinstance(batch[-1], Finished):
-                        self._finished = True
-                        await self._settled_in_time()
-                    yield batch
-        except Exception as error:
-            self._failure = error
-            raise
-        finally:
-            if secured is not None:
-                await _despite_cancellation(secured)
-
-    def fail(self, error: Exception) -> None:
-        """It ends by our own fault, whatever the cancellation looks like: an answer cut before it costs nothing."""
-        self._failure = self._failure or error
-
-    async def __aenter__(self) -> "Generation":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Settle what was used and let the next request in. Closing twice is harmless."""
-        await _despite_cancellation(self._settle())
-
-    def _secure(self) -> "asyncio.Future[None] | None":
-        """A stream's hold becomes durable beside the engine's work; only the first byte waits for it. A whole answer
-        needs no hold: a crash before it is no answer and no charge."""
-        return asyncio.ensure_future(self._ledger.secure(self._admitted.hold)) if self._admitted.call.stream else None
-
-    async def _settled_in_time(self) -> None:
-        done, _ = await asyncio.wait([self._settle()], timeout=COMMIT_SECONDS)
-        if not done:
-            raise Unavailable("The charge could not be recorded in time, so the answer is not complete.")
-        done.pop().result()
-
-    def _settle(self) -> "asyncio.Future[None]":
-        """The one settlement of this generation, begun by whoever asks first."""
-        if self._settlement is None:
-            usage = self._charged_usage()
-            self._admitted.admission.close(usage.prompt_tokens + usage.output_tokens + usage.reasoning_tokens)
-            self._settlement = asyncio.ensure_future(self._charge(usage))
-        return self._settlement
-
-    async def _charge(self, usage: Usage) -> None:
-        hold = self._admitted.hold
-        if usage.prompt_tokens == 0:
-            await self._ledger.release(hold)
-            return
-        # The engine's count is the truth, and the reservation the promise: a charge never exceeds it.
-        self.cost_ticks = min(self._admitted.model.prices.cost(usage), hold.ticks)
-        reason = "" if self._finished else "interrupted"
-        charge = Charge(Ticks(self.cost_ticks), usage, self._admitted.call.endpoint, reason)
-        await self._ledger.settle(hold, charge)
-
-    def _charged_usage(self) -> Usage:
-        """What was made, or nothing where we failed before the client had anything of it."""
-        usage = self._meter.usage
-        if self._failure is None:
-            return usage
-        delivered = self._admitted.call.stream and usage.output_tokens + usage.reasoning_tokens > 0
-        return usage if delivered else Usage()
+def _refuse_endpoint(caller: Caller, scope: str) -> None:
+    if caller.endpoints and scope not in caller.endpoints:
+        raise PermissionDenied(
+            f"The API key “{caller.name}” may not use {scope} endpoints, only: {', '.join(sorted(caller.endpoints))}. "
+            "Use another key, or change this one on the API Keys page."
+        )
 
 
 def _refuse_what_it_lacks(model: Model, request: ChatRequest) -> None:
@@ -277,31 +213,3 @@ def _refuse_unless_ready(model: Model) -> None:
     status = model.engine.status
     if not status.ready:
         raise Unavailable(f"The model {model.name} is not ready: {status.detail}. Try again in a moment.")
-
-
-def _estimated_prompt_tokens(request: ChatRequest) -> int:
-    """Where an engine tells the prompt's tokens only at the end: a token for each four bytes, at least one."""
-    size = 0
-    for message in request.messages:
-        for block in message.content:
-            match block:
-                case Text():
-                    size += len(block.text.encode())
-                case ToolResult():
-                    size += sum(len(part.text.encode()) for part in block.content if isinstance(part, Text))
-                case _:
-                    pass
-    return max(1, size // 4)
-
-
-async def _despite_cancellation(task: "asyncio.Future[None]") -> None:
-    """Wait for `task` even if the client hangs up meanwhile; then let the cancellation through."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    task.result()
-    if cancelled:
-        raise cancelled

@@ -13,7 +13,7 @@ from leadline.accounts.keys import ApiKey
 from leadline.catalog.catalog import Catalog, Model
 from leadline.catalog.prices import Prices, prices_of
 from leadline.chat.collect import collect
-from leadline.chat.events import Finished
+from leadline.chat.events import Finished, TextDelta
 from leadline.chat.request import ChatRequest, Message, Text
 from leadline.config import Limit, PriceSection
 from leadline.errors import CreditsHeld, EngineFailed, InsufficientCredits, InvalidRequest, RateLimited, Unavailable
@@ -21,9 +21,11 @@ from leadline.ids import new_uuid
 from leadline.ledger.audit import audit
 from leadline.limits.limiter import Limiter
 from leadline.money import Ticks
+from leadline.operations.app import build_pipeline
 from leadline.operations.commands.run import run
 from leadline.operations.instance import Instance
-from leadline.serving.pipeline import FIRST_SLICE_TOKENS, Call, Generation, Pipeline
+from leadline.serving.generation import Call, Generation
+from leadline.serving.pipeline import FIRST_SLICE_TOKENS, Pipeline
 from leadline.storage.database import DatabaseUnusable
 from tests.scripted.engine import SCRIPTS, ScriptedEngine
 
@@ -64,9 +66,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     engine = ScriptedEngine(SCRIPTS)
     models = [Model(name, engine, name, PRICES, 500) for name in SCRIPTS]
     models.append(Model("free", engine, "echo", FREE, 500))
-    pipeline = Pipeline(instance.keys, Catalog(models), Limiter(Limit()), instance.ledger)
+    pipeline = build_pipeline(instance, Catalog(models))
     yield House(instance, engine, pipeline, instance.keys.authenticate(made["api_key"]))
-    assert (await audit(instance.database)).broken == ()
+    assert (await audit(instance.database, instance.ledger)).broken == ()
     await instance.close()
 
 
@@ -213,8 +215,8 @@ async def test_settling_runs_to_its_end_under_cancellation(house):
 
     async def client() -> None:
         async with await house.start("slow", "a b", stream=True) as generation:
-            async for _ in generation.events():
-                if generation.usage.output_tokens == 3:
+            async for batch in generation.events():
+                if batch == (TextDelta(" three"),):
                     started.set()
 
     task = asyncio.create_task(client())
@@ -245,24 +247,34 @@ async def test_the_last_event_comes_after_the_commit_of_its_charge(house, stream
             assert bool(charged) == isinstance(batch[-1], Finished)
 
 
-async def test_without_a_commit_no_answer_is_finished(house, monkeypatch):
+@pytest.mark.parametrize(("stream", "charged"), [(True, [INPUT + OUTPUT]), (False, [])])
+async def test_without_a_commit_no_answer_is_finished_and_later_what_was_delivered_is_charged(
+    house, monkeypatch, stream, charged
+):
     await house.set_credits(10**10)
+    generation = await house.start("echo", "a", stream=stream)
+    batches = generation.events()
+    seen = [*await anext(batches), *await anext(batches)]
+    together = house.instance.database.together
 
-    async def refuse(*_: object) -> None:
-        raise DatabaseUnusable("disk full")
+    def refuse(*_: object) -> "asyncio.Future[None]":
+        refused = asyncio.get_running_loop().create_future()
+        refused.set_exception(DatabaseUnusable("disk full"))
+        return refused
 
-    generation = await house.start("echo", "a")
-    monkeypatch.setattr(house.instance.ledger, "settle", refuse)
-    seen: list[object] = []
-
-    async def read() -> None:
-        async for batch in generation.events():
-            seen.extend(batch)
-
-    with pytest.raises(DatabaseUnusable):
-        await read()
-    assert seen
+    monkeypatch.setattr(house.instance.database, "together", refuse)
+    monkeypatch.setattr("leadline.serving.generation.COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr("leadline.ledger.ledger.RETRY_SECONDS", 0.001)
+    with pytest.raises(Unavailable, match="not complete"):
+        seen += await anext(batches)
+    await generation.close()
     assert not any(isinstance(event, Finished) for event in seen)
+    assert house.held() > 0
+
+    monkeypatch.setattr(house.instance.database, "together", together)
+    while house.held():
+        await asyncio.sleep(0.001)
+    assert await house.charges() == charged
 
 
 async def test_counting_is_free(house):

@@ -19,9 +19,7 @@ from leadline.chat.events import (
     Usage,
 )
 from leadline.chat.request import Reasoning, Text, ToolCall
-from leadline.dialects.anthropic.errors import encode_event
-from leadline.errors import LeadlineError
-from leadline.serving.pipeline import Generation
+from leadline.serving.generation import Generation
 
 Json = dict[str, Any]
 _json = msgspec.json.Encoder()
@@ -93,10 +91,11 @@ def _signature(thinking: str) -> str:
     return blake2b(thinking.encode("utf-8", "surrogatepass"), digest_size=32, person=b"thinking").hexdigest()
 
 
+KEEP_ALIVE = b'event: ping\ndata: {"type":"ping"}\n\n'
+
+
 class EventEncoder:
     """Encodes one stream: blocks one after another, numbered from 0, each opened by its first piece."""
-
-    keep_alive = b'event: ping\ndata: {"type":"ping"}\n\n'
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
@@ -108,9 +107,6 @@ class EventEncoder:
 
     def encode(self, batch: tuple[ChatEvent, ...]) -> bytes:
         return b"".join([self._event(event) for event in batch])
-
-    def error(self, error: LeadlineError) -> bytes:
-        return encode_event(error, str(self._generation.request_id))
 
     def _event(self, event: ChatEvent) -> bytes:
         match event:
@@ -131,7 +127,7 @@ class EventEncoder:
             case Started():
                 usage = Usage(prompt_tokens=event.prompt_tokens or 0, cached_tokens=event.cached_tokens)
                 message = _shell(self._generation) | {"usage": encode_usage(usage, None)}
-                return _frame("message_start", {"message": message}) + self.keep_alive
+                return _frame("message_start", {"message": message}) + KEEP_ALIVE
             case ChoiceFinished():
                 self._finished = event
                 return self._stop()

@@ -12,6 +12,7 @@ _TABLE: dict[type[LeadlineError], tuple[int, str]] = {
     errors.PermissionDenied: (403, "permission_error"),
     errors.NotFound: (404, "not_found_error"),
     errors.WrongMethod: (405, "invalid_request_error"),
+    errors.IdempotencyConflict: (409, "invalid_request_error"),
     errors.RequestTooLarge: (413, "request_too_large"),
     errors.NotJson: (415, "invalid_request_error"),
     errors.CreditsHeld: (429, "rate_limit_error"),

@@ -2,25 +2,22 @@
 
 from datetime import UTC, datetime
 
-from leadline.dialects.answers import send_stream, send_whole
+from leadline.dialects.answers import Form, answer_chat
 from leadline.dialects.anthropic.decode import Body, CountBody, to_count_request, to_request
-from leadline.dialects.anthropic.encode import EventEncoder, encode_answer
+from leadline.dialects.anthropic.encode import KEEP_ALIVE, EventEncoder, encode_answer
+from leadline.dialects.anthropic.errors import encode_event
+from leadline.dialects.anthropic.limits import encode_limits
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.models import model_routes
 from leadline.dialects.strict_json import decode
 from leadline.serving.models import ModelCard
-from leadline.serving.pipeline import Call, Caller, Pipeline
+from leadline.serving.pipeline import Caller, Pipeline
 
 
 async def create_message(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     body = decode(await exchange.json_body(), Body)
-    stream = bool(body.stream)
-    call = Call(exchange.request_id, exchange.path, stream)
-    generation = await pipeline.start(caller, to_request(body), call)
-    if stream:
-        await send_stream(exchange, generation, EventEncoder(generation))
-    else:
-        await send_whole(exchange, generation, lambda answer: encode_answer(generation, answer))
+    form = Form(EventEncoder if body.stream else None, encode_answer, encode_event, encode_limits, KEEP_ALIVE)
+    await answer_chat(pipeline, caller, exchange, to_request(body), form)
 
 
 async def count_tokens(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:

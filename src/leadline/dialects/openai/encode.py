@@ -21,9 +21,7 @@ from leadline.chat.events import (
     Usage,
 )
 from leadline.chat.request import Reasoning, Text, ToolCall
-from leadline.dialects.openai.errors import encode_event
-from leadline.errors import LeadlineError
-from leadline.serving.pipeline import Generation
+from leadline.serving.generation import Generation
 
 Json = dict[str, Any]
 _json = msgspec.json.Encoder()
@@ -103,10 +101,11 @@ def _token(logprob: TokenLogprob) -> Json:
     return {"token": logprob.token, "logprob": logprob.logprob, "bytes": logprob.token_bytes}
 
 
+KEEP_ALIVE = b": keep-alive\n\n"
+
+
 class ChunkEncoder:
     """Encodes one stream. A tool call goes out whole, in one chunk, as xAI sends it."""
-
-    keep_alive = b": keep-alive\n\n"
 
     def __init__(self, generation: Generation, *, includes_usage: bool) -> None:
         self._generation = generation
@@ -125,9 +124,6 @@ class ChunkEncoder:
 
     def encode(self, batch: tuple[ChatEvent, ...]) -> bytes:
         return b"".join([self._event(event) for event in batch])
-
-    def error(self, error: LeadlineError) -> bytes:
-        return encode_event(error)
 
     def _event(self, event: ChatEvent) -> bytes:
         match event:

@@ -13,6 +13,7 @@ _TABLE: dict[type[LeadlineError], tuple[int, str, str]] = {
     errors.ModelNotFound: (404, "not-found", "model_not_found"),
     errors.NotFound: (404, "not-found", "not_found"),
     errors.WrongMethod: (405, "invalid-argument", "invalid_request_error"),
+    errors.IdempotencyConflict: (409, "already-exists", "idempotency_conflict"),
     errors.RequestTooLarge: (413, "invalid-argument", "request_too_large"),
     errors.NotJson: (415, "invalid-argument", "invalid_request_error"),
     errors.InsufficientCredits: (429, "resource-exhausted", "insufficient_quota"),
@@ -31,7 +32,7 @@ def encode_error(error: LeadlineError, request_id: str) -> tuple[int, bytes]:
     return status, msgspec.json.encode({"code": slug, "error": body})
 
 
-def encode_event(error: LeadlineError) -> bytes:
+def encode_event(error: LeadlineError, request_id: str) -> bytes:
     """An error in the middle of a stream: the SDKs raise on any chunk that has an `error`."""
     _, _, body = _facts(error)
     return b"data: " + msgspec.json.encode({"error": body}) + b"\n\n"

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from leadline.accounts.audit_log import COMMAND_LINE
+from leadline.clock import rfc3339
 from leadline.money import NOTHING, usd
 from leadline.operations.commands.command import Command, Result, dollars
 from leadline.operations.commands.keys import key_name
@@ -40,16 +42,37 @@ async def list_accounts(instance: Instance) -> Result:
                 "organisation": user.organisation,
                 "organisation_id": user.organisation_id,
                 "user_id": user.id,
+                "suspended_at": None if user.suspended_at is None else rfc3339(user.suspended_at),
             }
             for user in users
         ]
     }
 
 
+async def suspend_account(instance: Instance, email: str) -> Result:
+    user = await instance.organisations.user(email)
+    await instance.organisations.suspend(user.organisation_id, COMMAND_LINE)
+    return {"organisation_id": user.organisation_id, "organisation": user.organisation, "suspended": True}
+
+
+async def resume_account(instance: Instance, email: str) -> Result:
+    user = await instance.organisations.user(email)
+    await instance.organisations.resume(user.organisation_id, COMMAND_LINE)
+    return {"organisation_id": user.organisation_id, "organisation": user.organisation, "suspended": False}
+
+
+async def change_email(instance: Instance, old: str, new: str) -> Result:
+    user = await instance.organisations.change_email(await instance.organisations.user(old), new, COMMAND_LINE)
+    return {"user_id": user.id, "organisation_id": user.organisation_id, "email": user.email}
+
+
 COMMANDS: dict[str, Command] = {
     "init": init,
     "accounts create": create_account,
     "accounts list": list_accounts,
+    "accounts suspend": suspend_account,
+    "accounts resume": resume_account,
+    "accounts change-email": change_email,
 }
 
 

@@ -1,25 +1,38 @@
 """Credits and the ledger."""
 
+from leadline.accounts.audit_log import COMMAND_LINE, audited
 from leadline.clock import rfc3339
 from leadline.errors import InvalidRequest
 from leadline.ledger.audit import audit
-from leadline.ledger.ledger import Entry
+from leadline.ledger.books import Entry
 from leadline.money import NOTHING
+from leadline.operations.commands import dates
 from leadline.operations.commands.command import Command, Result, dollars
 from leadline.operations.instance import Instance
+from leadline.storage.database import Value
 
 _LONGEST_REASON = 500
 
 
-async def grant_credits(instance: Instance, email: str, amount: str, reason: str) -> Result:
+async def grant_credits(instance: Instance, email: str, amount: str, reason: str, expires: str | None = None) -> Result:
+    """For ever, or until `expires`: a duration from now on, or a day in UTC, with which the credits end."""
     user = await instance.organisations.user(email)
     ticks = dollars(amount)
     if ticks <= NOTHING:
         raise InvalidRequest("Grant an amount above zero.", "amount")
     if not 1 <= len(reason) <= _LONGEST_REASON:
         raise InvalidRequest(f"Give a reason of 1 to {_LONGEST_REASON} characters.", "reason")
-    await instance.ledger.grant(user.organisation_id, ticks, reason)
-    return {"organisation": user.organisation, "granted_ticks": ticks} | await show_balance(instance, email)
+    now = instance.keys.clock()
+    expires_at = None if expires is None else _expiry(expires, now)
+    granted: dict[str, Value] = {
+        "granted_ticks": ticks,
+        "expires_at": None if expires_at is None else rfc3339(expires_at),
+    }
+    # The row goes first: where the grant fails after it, whoever tries again grants once.
+    row = audited(now, COMMAND_LINE, "credits grant", user.organisation_id, ({}, granted | {"reason": reason}))
+    await instance.database.commit(row)
+    await instance.ledger.grant(user.organisation_id, ticks, reason, expires_at)
+    return {"organisation": user.organisation} | granted | await show_balance(instance, email)
 
 
 async def show_balance(instance: Instance, email: str) -> Result:
@@ -38,7 +51,7 @@ async def show_ledger(instance: Instance, email: str, limit: int | None) -> Resu
 
 
 async def verify_ledger(instance: Instance) -> Result:
-    audited = await audit(instance.database)
+    audited = await audit(instance.database, instance.ledger)
     return {"ok": not audited.broken, "checked": audited.checked, "broken": list(audited.broken)}
 
 
@@ -48,6 +61,18 @@ COMMANDS: dict[str, Command] = {
     "credits ledger": show_ledger,
     "credits verify": verify_ledger,
 }
+
+
+def _expiry(text: str, now: int) -> int:
+    try:
+        expires_at = dates.end(text, now)
+    except ValueError:
+        raise InvalidRequest(
+            f"{text!r} is not an expiry. Write a duration such as 90d, or a date such as 2027-03-31.", "expires"
+        ) from None
+    if expires_at <= now:
+        raise InvalidRequest(f"{text} is over already. Write a later expiry, such as 90d.", "expires")
+    return expires_at
 
 
 def _entry(entry: Entry) -> Result:

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from leadline.errors import InvalidRequest
-from leadline.operations.commands import accounts, credits, keys
+from leadline.operations.commands import accounts, credits, database, keys, models, usage
 from leadline.operations.commands.command import Command, Result
 from leadline.operations.instance import Instance
 
-COMMANDS: dict[str, Command] = accounts.COMMANDS | keys.COMMANDS | credits.COMMANDS
+_PARTS = (accounts, keys, credits, usage, models, database)
+COMMANDS: dict[str, Command] = {name: command for part in _PARTS for name, command in part.COMMANDS.items()}
 
 
 async def run(instance: Instance, command: str, arguments: Mapping[str, Any]) -> Result:

@@ -1,0 +1,84 @@
+"""The models as OpenAI's and xAI's clients list them."""
+
+from leadline.dialects.exchange import Exchange
+from leadline.dialects.models import model_routes
+from leadline.errors import ModelNotFound
+from leadline.serving.models import ModelCard
+from leadline.serving.pipeline import Caller, Pipeline
+
+Json = dict[str, object]
+
+
+async def list_language_models(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    cards = [card for card in pipeline.models(caller) if _is_language_model(card)]
+    await exchange.respond_json({"models": [_language_model(card) for card in cards]})
+
+
+async def show_language_model(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    card = pipeline.model(caller, exchange.model)
+    if not _is_language_model(card):
+        raise ModelNotFound(f"{card.name} is no language model. GET /v1/language-models lists those that are.")
+    await exchange.respond_json(_language_model(card))
+
+
+def _is_language_model(card: ModelCard) -> bool:
+    return not card.capabilities.isdisjoint(("chat", "completions"))
+
+
+def _language_model(card: ModelCard) -> Json:
+    return {
+        **_identity(card),
+        "fingerprint": card.fingerprint,
+        "version": "1.0",
+        "input_modalities": ["text", "image"] if "vision" in card.capabilities else ["text"],
+        "output_modalities": ["text"],
+        **_prices(card),
+        **_long_context_prices(card),
+    }
+
+
+def _model(card: ModelCard) -> Json:
+    model = {**_identity(card), **_prices(card)}
+    if card.long_context_threshold:
+        model |= _long_context_prices(card)
+    if card.context_tokens is not None:
+        model["context_length"] = card.context_tokens
+    return model
+
+
+def _identity(card: ModelCard) -> Json:
+    return {
+        "id": card.name,
+        "object": "model",
+        "created": card.created_at,
+        "owned_by": "leadline",
+        "aliases": card.aliases,
+    }
+
+
+def _prices(card: ModelCard) -> Json:
+    """In xAI's unit, US cents per 100 million tokens, which is one tick per token."""
+    return {
+        "prompt_text_token_price": card.input_ticks,
+        "cached_prompt_text_token_price": card.cached_input_ticks,
+        "prompt_image_token_price": card.image_ticks,
+        "completion_text_token_price": card.output_ticks,
+    }
+
+
+def _long_context_prices(card: ModelCard) -> Json:
+    """In the same unit; all 0 where there is no threshold."""
+    prices = {
+        "long_context_threshold": card.long_context_threshold,
+        "prompt_text_token_price_long_context": card.input_long_context_ticks,
+        "cached_prompt_text_token_price_long_context": card.cached_input_long_context_ticks,
+        "completion_text_token_price_long_context": card.output_long_context_ticks,
+    }
+    return {field: price if card.long_context_threshold else 0 for field, price in prices.items()}
+
+
+ROUTES = {
+    ("GET", "/v1/language-models"): list_language_models,
+    ("GET", "/v1/language-models/{model}"): show_language_model,
+    **model_routes(_model, {"object": "list"}),
+}

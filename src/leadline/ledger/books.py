@@ -1,0 +1,332 @@
+"""What the ledger writes: one piece of work for all that gathered during the last commit.
+
+An account's row changes once however many of its requests ended, a hold that began and ended meanwhile never touches
+the disk, and every entry carries a digest over itself and the digest before it: a changed row breaks the chain.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import msgspec
+
+from leadline.chat.events import Usage
+from leadline.ledger.usage import UsageRecord, write_records
+from leadline.money import SpendCap, Ticks
+from leadline.storage.database import Row, Transaction, Value, Write
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """Credits set aside for one request. `opened_at` is in microseconds. A `replayable` request has an
+    Idempotency-Key: cut by a crash it costs nothing, since its client will send it again."""
+
+    request_id: str
+    organisation_id: str
+    key_id: str
+    model: str
+    endpoint: str
+    ticks: Ticks
+    opened_at: int
+    key_name: str = ""
+    cap: SpendCap | None = None
+    replayable: bool = False
+    on_disk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A whole answer, sealed, for whoever sends the same request again. Digests name the Idempotency-Key and body."""
+
+    key_digest: str
+    body_digest: str
+    answer: bytes
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the ledger. `at` is in microseconds, `amount_ticks` signed: what is given +, what is spent -."""
+
+    id: str
+    at: int
+    kind: str
+    amount_ticks: int
+    reason: str
+    request_id: str | None = None
+    key_id: str | None = None
+    model: str | None = None
+    reserved_ticks: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stream's hold, so that a crash cannot forget that its request ran."""
+
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointed:
+    """What running streams have used so far: (ticks, usage) of each hold."""
+
+    progress: Sequence[tuple[Hold, int, Usage]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended. A `failed` record has no charge."""
+
+    record: UsageRecord
+    replay: Replay | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    hold: Hold
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """An entry that is no charge; a grant may have an end, in microseconds."""
+
+    organisation_id: str
+    entry: Entry
+    expires_at: int | None = None
+
+
+@dataclass(slots=True)
+class Expired:
+    """Ends the organisation's grants that were due at `at`, up to `ticks`, which are set aside. `ended_ticks` and
+    `next_at` (the next grant's date) are told once it is written."""
+
+    organisation_id: str
+    at: int
+    entry_id: str
+    ticks: int
+    ended_ticks: int = 0
+    next_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Records of requests that were refused."""
+
+    records: Sequence[UsageRecord]
+
+
+Item = Opened | Checkpointed | Settled | Added | Expired | Noted
+
+
+@dataclass(slots=True)
+class _Account:
+    """An account within one transaction."""
+
+    number: int
+    digest: str
+    expiring: int
+    change_ticks: int = 0
+
+
+@dataclass(slots=True)
+class _Page:
+    """What one transaction writes."""
+
+    transaction: Transaction
+    accounts: dict[str, _Account] = field(default_factory=dict)
+    opened: dict[str, Hold] = field(default_factory=dict)
+    closed: list[tuple[Value, ...]] = field(default_factory=list)
+    progress: dict[str, tuple[Value, ...]] = field(default_factory=dict)
+    entries: list[tuple[Value, ...]] = field(default_factory=list)
+    records: list[UsageRecord] = field(default_factory=list)
+    replays: list[tuple[Value, ...]] = field(default_factory=list)
+
+    def account(self, organisation_id: str) -> _Account:
+        known = self.accounts.get(organisation_id)
+        if known is None:
+            [row] = self.transaction.rows(
+                "SELECT entries, digest, expiring FROM accounts WHERE organisation_id = $1", organisation_id
+            )
+            known = self.accounts[organisation_id] = _Account(*row)
+        return known
+
+    def append(self, organisation_id: str, entry: Entry) -> None:
+        account = self.account(organisation_id)
+        account.number += 1
+        account.change_ticks += entry.amount_ticks
+        row = _columns(organisation_id, account.number, entry)
+        account.digest = digest_after(account.digest, row)
+        self.entries.append((*row, account.digest))
+
+    def settle(self, item: Settled) -> None:
+        hold, record, replay = item.hold, item.outcome.record, item.outcome.replay
+        if self.opened.pop(hold.request_id, None) is None and hold.on_disk:
+            self.closed.append((hold.request_id,))
+        self.progress.pop(hold.request_id, None)
+        self.records.append(record)
+        if record.status in ("finished", "interrupted"):
+            reason = "" if record.status == "finished" else record.status
+            self.append(
+                hold.organisation_id,
+                Entry(
+                    *(hold.request_id, record.at, "charge", -record.cost_ticks, reason),
+                    *(hold.request_id, hold.key_id, hold.model, hold.ticks),
+                ),
+            )
+            if self.account(hold.organisation_id).expiring:
+                self._spend_expiring(hold.organisation_id, record.cost_ticks)
+        if replay is not None:
+            self.replays.append(
+                (
+                    *(hold.organisation_id, replay.key_digest, replay.body_digest, hold.request_id),
+                    *(replay.answer, replay.expires_at),
+                )
+            )
+
+    def add(self, item: Added) -> None:
+        self.append(item.organisation_id, item.entry)
+        if item.expires_at is not None:
+            self.account(item.organisation_id).expiring += 1
+            self.transaction.write(
+                Write(
+                    "INSERT INTO expiring_grants (organisation_id, expires_at, entry_id, left_ticks)"
+                    " VALUES ($1, $2, $3, $4)",
+                    (item.organisation_id, item.expires_at, item.entry.id, item.entry.amount_ticks),
+                )
+            )
+
+    def expire(self, item: Expired) -> None:
+        """What is not set aside stays in its grant, for the next time."""
+        item.ended_ticks = self._take_from_grants(item.organisation_id, item.ticks, due_at=item.at)
+        if item.ended_ticks:
+            entry = Entry(item.entry_id, item.at, "expiry", -item.ended_ticks, "grants that had a date")
+            self.append(item.organisation_id, entry)
+        [(item.next_at,)] = self.transaction.rows(
+            "SELECT MIN(expires_at) FROM expiring_grants WHERE organisation_id = $1", item.organisation_id
+        )
+
+    def _spend_expiring(self, organisation_id: str, ticks: int) -> None:
+        self._take_from_grants(organisation_id, ticks, due_at=None)
+
+    def _take_from_grants(self, organisation_id: str, ticks: int, due_at: int | None) -> int:
+        """Take up to `ticks` from the grants with a date, the earliest first; only those due at `due_at`, if given.
+        Returns how much it was."""
+        left, account = ticks, self.account(organisation_id)
+        grants = self.transaction.rows(
+            "SELECT expires_at, entry_id, left_ticks FROM expiring_grants WHERE organisation_id = $1"
+            " ORDER BY expires_at, entry_id",
+            organisation_id,
+        )
+        for expires_at, entry_id, left_ticks in list(grants):
+            if left == 0 or (due_at is not None and expires_at > due_at):
+                break
+            taken = min(left, left_ticks)
+            left -= taken
+            where = (organisation_id, expires_at, entry_id)
+            if taken == left_ticks:
+                account.expiring -= 1
+                self.transaction.write(Write(_DELETE_GRANT, where))
+            else:
+                self.transaction.write(Write(_REDUCE_GRANT, (*where, taken)))
+        return ticks - left
+
+    def write(self) -> None:
+        write_many = self.transaction.write_many
+        if self.opened:
+            write_many(_INSERT_HOLD, [_hold_row(hold) for hold in self.opened.values()])
+        if self.progress:
+            write_many(_UPDATE_HOLD, list(self.progress.values()))
+        if self.closed:
+            write_many("DELETE FROM holds WHERE request_id = $1", self.closed)
+        if self.entries:
+            write_many(_INSERT_ENTRY, self.entries)
+        write_records(self.transaction, self.records)
+        if self.replays:
+            write_many(_INSERT_REPLAY, self.replays)
+        if self.accounts:
+            # In one order, whoever writes: where rows are locked, two writers cannot wait for each other.
+            rows = [
+                (account.change_ticks, account.number, account.digest, account.expiring, organisation_id)
+                for organisation_id, account in sorted(self.accounts.items())
+            ]
+            write_many(_UPDATE_ACCOUNT, rows)
+
+
+def write_books(transaction: Transaction, items: Sequence[Item]) -> None:
+    """All `items`, in their order, in one transaction."""
+    page = _Page(transaction)
+    for item in items:
+        match item:
+            case Settled():
+                page.settle(item)
+            case Opened():
+                page.opened[item.hold.request_id] = item.hold
+            case Checkpointed():
+                for hold, ticks, usage in item.progress:
+                    page.progress[hold.request_id] = _progress_row(hold, ticks, usage)
+            case Added():
+                page.add(item)
+            case Expired():
+                page.expire(item)
+            case Noted():
+                page.records.extend(item.records)
+    page.write()
+
+
+def digest_after(digest: str, row: Row) -> str:
+    """The digest of an entry's columns, all but its own digest, after the entry with `digest`."""
+    return blake2b(digest.encode() + _pack(row), digest_size=16).hexdigest()
+
+
+def _columns(organisation_id: str, number: int, entry: Entry) -> tuple[Value, ...]:
+    return (
+        *(organisation_id, number, entry.id, entry.at, entry.kind, entry.amount_ticks, entry.reason),
+        *(entry.request_id, entry.key_id, entry.model, entry.reserved_ticks),
+    )
+
+
+def _hold_row(hold: Hold) -> tuple[Value, ...]:
+    return (
+        *(hold.request_id, hold.organisation_id, hold.key_id, hold.model, hold.endpoint, hold.ticks, hold.opened_at),
+        int(hold.replayable),
+    )
+
+
+def _progress_row(hold: Hold, ticks: int, usage: Usage) -> tuple[Value, ...]:
+    return (
+        *(hold.request_id, ticks, usage.prompt_tokens, usage.cached_tokens, usage.image_tokens, usage.output_tokens),
+        usage.reasoning_tokens,
+    )
+
+
+ENTRY_COLUMNS = "organisation_id, number, id, at, kind, amount_ticks, reason, request_id, key_id, model, reserved_ticks"
+_INSERT_ENTRY = (
+    f"INSERT INTO entries ({ENTRY_COLUMNS}, digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+)
+_INSERT_HOLD = (
+    "INSERT INTO holds (request_id, organisation_id, key_id, model, endpoint, reserved_ticks, opened_at, replayable,"
+    " used_ticks, prompt_tokens, cached_tokens, image_tokens, output_tokens, reasoning_tokens)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, 0, 0, 0)"
+)
+_UPDATE_HOLD = (
+    "UPDATE holds SET used_ticks = $2, prompt_tokens = $3, cached_tokens = $4, image_tokens = $5, output_tokens = $6,"
+    " reasoning_tokens = $7 WHERE request_id = $1"
+)
+_INSERT_REPLAY = (
+    "INSERT INTO replays (organisation_id, key_digest, body_digest, request_id, answer, expires_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (organisation_id, key_digest) DO UPDATE SET"
+    " body_digest = excluded.body_digest, request_id = excluded.request_id, answer = excluded.answer,"
+    " expires_at = excluded.expires_at"
+)
+_UPDATE_ACCOUNT = (
+    "UPDATE accounts SET balance_ticks = balance_ticks + $1, entries = $2, digest = $3, expiring = $4"
+    " WHERE organisation_id = $5"
+)
+_DELETE_GRANT = "DELETE FROM expiring_grants WHERE organisation_id = $1 AND expires_at = $2 AND entry_id = $3"
+_REDUCE_GRANT = (
+    "UPDATE expiring_grants SET left_ticks = left_ticks - $4"
+    " WHERE organisation_id = $1 AND expires_at = $2 AND entry_id = $3"
+)

@@ -1,0 +1,136 @@
+"""Models: what the configuration says of them, and their prices. Prices come as somebody wrote them, in USD per million
+tokens."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from leadline.catalog.catalog import Names, with_seed_aliases
+from leadline.catalog.price_book import PriceChange
+from leadline.catalog.prices import Prices, Tier
+from leadline.clock import rfc3339
+from leadline.config import ModelSection
+from leadline.errors import InvalidRequest, ModelNotFound, NotFound
+from leadline.money import Ticks, ticks_per_token
+from leadline.operations.commands.command import Command, Result
+from leadline.operations.instance import Instance
+from leadline.operations.models import sections
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def show_model(instance: Instance, name: str) -> Result:
+    """Context and capabilities are None where the engine decides."""
+    section = await _section(instance, name)
+    return {
+        "name": section.name,
+        "aliases": list(section.aliases),
+        "engine": section.engine,
+        "upstream_model": section.upstream_model or section.name,
+        "context_tokens": section.context_tokens,
+        "default_max_output_tokens": section.default_max_output_tokens,
+        "capabilities": None if section.capabilities is None else list(section.capabilities),
+        **_prices(instance, section.name),
+    }
+
+
+async def price_model(
+    instance: Instance, name: str, changes: Mapping[str, str], effective_from: str | None = None
+) -> Result:
+    """`changes` has prices and the threshold by the names of the fields of `Prices`. What it does not name stays as it
+    would be at that date. Without any nothing changes."""
+    section = await _section(instance, name)
+    if changes:
+        at = None if effective_from is None else _moment(effective_from)
+        before = instance.prices.at(section.name, instance.prices.clock() if at is None else at)
+        await instance.prices.record(section.name, _changed(before, changes), at, "command")
+    elif effective_from is not None:
+        raise InvalidRequest("Name a price that changes then, such as --input 2.00.", "from")
+    return {"name": section.name, **_prices(instance, section.name)}
+
+
+COMMANDS: dict[str, Command] = {
+    "models show": show_model,
+    "models price": price_model,
+}
+
+
+async def _section(instance: Instance, name: str) -> ModelSection:
+    """The model of this name or alias, its prices recorded even where no server has run since the file changed."""
+    _, models = sections(instance.config)
+    try:
+        section = Names(with_seed_aliases(models)).find(name)
+    except ModelNotFound:
+        raise NotFound(f"There is no model {name[:200]!r}. `leadline models list` shows them.") from None
+    await instance.prices.follow(models)
+    return section
+
+
+def _changed(prices: Prices, changes: Mapping[str, str]) -> Prices:
+    named: dict[str, Any] = {}
+    for word, text in changes.items():
+        if word not in Prices.__dataclass_fields__:
+            raise InvalidRequest(f"A model has no price {word!r}.", word)
+        named[word] = _tokens(text) if word == "long_context_threshold" else _ticks(text, word)
+    changed = replace(prices, **named)
+    if changed.long_context_threshold == 0 and any(named[word] for word in named if word.endswith("_long_context")):
+        raise InvalidRequest("Prices for a long context need --long-context-threshold.", "long_context_threshold")
+    return changed
+
+
+def _ticks(text: str, word: str) -> Ticks:
+    try:
+        return ticks_per_token(Decimal(text))
+    except InvalidOperation:
+        raise InvalidRequest(f"{text!r} is not a price. Write USD per million tokens, such as 0.25.", word) from None
+    except ValueError as error:
+        raise InvalidRequest(f"{error}.", word) from None
+
+
+def _tokens(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", text):
+        raise InvalidRequest(f"{text!r} is not a number of tokens, such as 128000.", "long_context_threshold")
+    return int(text)
+
+
+def _moment(text: str) -> int:
+    """A day's midnight in UTC or a time with its offset, in microseconds."""
+    try:
+        moment = datetime.fromisoformat(text)
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+            moment = moment.replace(tzinfo=UTC)
+        return (moment - _EPOCH) // timedelta(microseconds=1)
+    except (ValueError, TypeError):  # TypeError: a time without an offset
+        raise InvalidRequest(f"{text!r} is not a date. Write 2027-01-01 or 2027-01-01T12:00:00Z.", "from") from None
+
+
+def _prices(instance: Instance, model: str) -> Result:
+    """The prices of now and those to come, and every change that was ever recorded, by its date."""
+    now, history = instance.prices.clock(), instance.prices.history(model)
+    counting = {change.effective_from: change for change in history}.values()
+    past = [change for change in counting if change.effective_from <= now]
+    return {
+        "prices": _change(past[-1]) if past else None,
+        "prices_to_come": [_change(change) for change in counting if change.effective_from > now],
+        "history": [_change(change) for change in history],
+    }
+
+
+def _change(change: PriceChange) -> Result:
+    threshold = change.prices.long_context_threshold
+    return {
+        "effective_from": rfc3339(change.effective_from),
+        "recorded_at": rfc3339(change.recorded_at),
+        "source": change.source,
+        **_tier(change.prices.short),
+        "long_context_threshold": threshold,
+        "long_context": _tier(change.prices.long) if threshold else None,
+    }
+
+
+def _tier(tier: Tier) -> Result:
+    """Ticks per token."""
+    return {f"{kind}_ticks": ticks for kind, ticks in asdict(tier).items()}

@@ -1,0 +1,102 @@
+"""What was used: sums of a time by what they are grouped by, and the log of single requests."""
+
+from dataclasses import asdict
+from typing import get_args
+from uuid import UUID
+
+from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, rfc3339
+from leadline.errors import InvalidRequest
+from leadline.ledger.usage import COUNTS, Group, UsageBook, UsageRecord
+from leadline.operations.commands import dates
+from leadline.operations.commands.command import Command, Result
+from leadline.operations.instance import Instance
+
+DEFAULT_SINCE = "7d"
+MOST_RECORDS = 10_000
+
+
+async def show_usage(instance: Instance, by: Group, since: str | None, until: str | None, email: str | None) -> Result:
+    """`since` is a duration until now or a day in UTC [7d], `until` the last day [today]. Days count whole, hours where
+    they are asked for by hours; the result says from when until when that is."""
+    if by not in get_args(Group):
+        raise InvalidRequest(f"Usage has no groups by {by!r}. Write one of {', '.join(get_args(Group))}.", "by")
+    user = await instance.organisations.user(email)
+    now = instance.keys.clock()
+    length = MICROSECONDS_PER_HOUR if by == "hour" else MICROSECONDS_PER_DAY
+    begins, ends = (moment // length * length for moment in (_since(since or DEFAULT_SINCE, now), _until(until, now)))
+    if begins > ends:
+        raise InvalidRequest("The time ends before it begins. Give an earlier --since or a later --until.", "since")
+    sums = await UsageBook(instance.database).sums(user.organisation_id, begins, ends + length, by)
+    rows = [_group(instance, one.group, by) | {name: getattr(one, name) for name in COUNTS} for one in sums]
+    return {
+        "since": rfc3339(begins),
+        "until": rfc3339(ends + length),
+        "by": by,
+        "rows": rows,
+        "total": {name: sum(row[name] for row in rows) for name in COUNTS},
+    }
+
+
+async def show_log(instance: Instance, limit: int, before: str | None, email: str | None) -> Result:
+    """The newest requests, or those before the request id `before`; the newest first."""
+    if not 1 <= limit <= MOST_RECORDS:
+        raise InvalidRequest(f"Ask for 1 to {MOST_RECORDS} requests at once.", "limit")
+    user = await instance.organisations.user(email)
+    book = UsageBook(instance.database)
+    records = await book.records(user.organisation_id, None if before is None else _request_id(before), limit)
+    return {"records": [_record(instance, record) for record in records]}
+
+
+COMMANDS: dict[str, Command] = {
+    "usage": show_usage,
+    "usage log": show_log,
+}
+
+
+def _since(text: str, now: int) -> int:
+    try:
+        return max(0, dates.beginning(text, now))
+    except ValueError:
+        raise InvalidRequest(f"{text!r} is not a time. Write 7d, 24h or 2027-03-31.", "since") from None
+
+
+def _until(text: str | None, now: int) -> int:
+    try:
+        return now if text is None else min(now, dates.last_moment(text))
+    except ValueError as error:
+        raise InvalidRequest(f"{error}.", "until") from None
+
+
+def _request_id(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise InvalidRequest(f"{text!r} is not a request's id. `leadline usage --log` shows them.", "before") from None
+
+
+def _group(instance: Instance, group: str | int, by: Group) -> Result:
+    match by:
+        case "day":
+            return {"group": rfc3339(int(group) * MICROSECONDS_PER_DAY)[: len("2027-03-31")]}
+        case "hour":
+            return {"group": rfc3339(int(group) * MICROSECONDS_PER_HOUR)}
+        case "key":
+            return {"group": group} | _key(instance, str(group))
+        case _:
+            return {"group": group}
+
+
+def _key(instance: Instance, key_id: str) -> Result:
+    """How people know the key."""
+    key = instance.keys.find_by_id(key_id)
+    if key is None:
+        return {"key_name": "", "key": key_id}
+    return {"key_name": key.name, "key": key.redacted}
+
+
+def _record(instance: Instance, record: UsageRecord) -> Result:
+    fields: Result = asdict(record)
+    usage: Result = fields.pop("usage")
+    del fields["organisation_id"]
+    times = {name: rfc3339(fields[name]) for name in ("began_at", "at")}
+    return fields | times | usage | _key(instance, record.key_id)

@@ -1,0 +1,45 @@
+"""What a running server does once in a while, beside its requests."""
+
+import asyncio
+import logging
+
+from leadline.accounts.keys import last_used_writes
+from leadline.clock import MICROSECONDS_PER_DAY, now_microseconds
+from leadline.errors import LeadlineError
+from leadline.ledger.usage import UsageBook
+from leadline.operations.instance import Instance
+from leadline.serving.pipeline import Pipeline
+
+_EVERY_SECONDS = 60
+_PRUNE_EVERY_SECONDS = 3600
+_log = logging.getLogger("leadline.housekeeping")
+
+
+async def keep_house(instance: Instance, pipeline: Pipeline) -> None:
+    """Go on until cancelled: write when keys were last used, and delete what has had its term."""
+    seconds = 0
+    while True:
+        await asyncio.sleep(_EVERY_SECONDS)
+        seconds += _EVERY_SECONDS
+        try:
+            await _write_last_used(instance)
+            if seconds >= _PRUNE_EVERY_SECONDS:
+                seconds = 0
+                await prune(instance, pipeline)
+        except LeadlineError as error:
+            _log.warning("housekeeping was put off", extra={"why": str(error)})
+        except Exception:
+            _log.exception("housekeeping failed")
+
+
+async def _write_last_used(instance: Instance) -> None:
+    if used := instance.keys.used_since_flush():
+        await instance.database.commit(*last_used_writes(used))
+
+
+async def prune(instance: Instance, pipeline: Pipeline) -> None:
+    """Delete usage records older than `[usage] keep_requests_days`, and kept answers whose term is over."""
+    await pipeline.replays.prune()
+    days = instance.config.usage.keep_requests_days
+    if days:
+        await UsageBook(instance.database).prune(now_microseconds() - days * MICROSECONDS_PER_DAY)

@@ -1,0 +1,245 @@
+"""One admitted request while it runs: its events, what they have used, and its one settlement."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from leadline.catalog.catalog import Model
+from leadline.catalog.prices import Prices
+from leadline.chat.events import ChatEvent, Finished, Started, Usage
+from leadline.chat.request import ChatRequest, Text, ToolResult
+from leadline.clock import Clock
+from leadline.errors import LeadlineError, RateLimits, Unavailable
+from leadline.ledger.books import Hold, Outcome, Replay
+from leadline.ledger.ledger import Ledger
+from leadline.ledger.usage import UsageRecord
+from leadline.limits.limiter import Admission
+from leadline.serving.choices import Batches, generate
+from leadline.serving.meter import Meter
+
+# How long the final event waits for the commit of its charge.
+COMMIT_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How the request came in. `endpoint` is its path, such as `/v1/chat/completions`, `scope` what a key must permit.
+    A `replayable` request has an Idempotency-Key."""
+
+    request_id: uuid.UUID
+    endpoint: str
+    stream: bool
+    scope: str = "chat"
+    replayable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may run. `upstream` is `request` in the engine's words, with its tokens bounded; `prices` are
+    those of its admission."""
+
+    request: ChatRequest
+    upstream: ChatRequest
+    call: Call
+    model: Model
+    prices: Prices
+    hold: Hold
+    admission: Admission
+
+
+class Generation:
+    """One admitted request. Use it as `async with`; leaving it settles, however it ends."""
+
+    def __init__(self, admitted: Admitted, ledger: Ledger, clock: Clock) -> None:
+        self.request_id = admitted.call.request_id
+        self.created_at = int(time.time())
+        self.model = admitted.model.name
+        self.requested_model = admitted.request.model
+        self.fingerprint = admitted.model.fingerprint
+        self.choices = admitted.request.choices
+        self.hold = admitted.hold
+        self.cost_ticks = 0
+        # Makes the answer that whoever repeats the request will get, from its last batch. It is kept with the charge.
+        self.replay: Callable[[tuple[ChatEvent, ...]], Replay] | None = None
+        # Told when it has ended, for whatever reason.
+        self.ended: Callable[[Generation], None] = lambda _: None
+        # Why it was stopped from outside, if it was.
+        self.stopped_by: LeadlineError | None = None
+        self._admitted = admitted
+        self._ledger = ledger
+        self._clock = clock
+        self._prompt_estimate = estimated_prompt_tokens(admitted.upstream)
+        self._meter = Meter(self._prompt_estimate)
+        self._began = time.monotonic_ns()
+        self._first_token_milliseconds: int | None = None
+        self._failure: Exception | None = None
+        # The engine's own count, once it has finished.
+        self._final: Usage | None = None
+        self._kept: Replay | None = None
+        self._reader: asyncio.Task[object] | None = None
+        self._settlement: asyncio.Future[None] | None = None
+        self._late = False
+
+    @property
+    def usage(self) -> Usage:
+        """What was charged if it ended now: of a stream what was delivered, of a whole answer what was made."""
+        return self._final or self._meter.usage
+
+    @property
+    def limits(self) -> RateLimits:
+        """What the limits leave."""
+        return self._admitted.admission.limits
+
+    def progress(self) -> tuple[Hold, int, Usage]:
+        """What it has used so far and what that costs."""
+        return self.hold, self._cost(self.usage), self.usage
+
+    async def events(self) -> Batches:
+        """The batches, in the grammar of `chat.events`. Finished comes once the charge is durable. What a stream
+        yields counts as delivered when the next batch is asked for."""
+        engine, upstream, streams = self._admitted.model.engine, self._admitted.upstream, self._admitted.call.stream
+        self._reader = asyncio.current_task()
+        secured = self._ledger.secure(self.hold) if streams else None
+        try:
+            async with aclosing(generate(engine, upstream, self._prompt_estimate)) as batches:
+                async for batch in batches:
+                    last = isinstance(batch[-1], Finished)
+                    if not streams:
+                        self._meter.count(batch)
+                    elif isinstance(batch[0], Started):
+                        self._meter.count(batch[:1])
+                    if self._first_token_milliseconds is None and not isinstance(batch[-1], Started):
+                        self._first_token_milliseconds = self._milliseconds()
+                    if secured is not None:
+                        await secured
+                        secured = None
+                    if isinstance(batch[-1], Finished):
+                        await self._finish(batch, batch[-1].usage)
+                    yield batch
+                    if streams and not last:
+                        self._meter.count(batch[1:] if isinstance(batch[0], Started) else batch)
+        except Exception as error:
+            self._failure = self._failure or error
+            raise
+        finally:
+            self._reader = None
+            if secured is not None:
+                await despite_cancellation(secured)
+
+    def fail(self, error: Exception) -> None:
+        """It ends by our own fault, whatever the cancellation looks like: an answer cut before it costs nothing."""
+        self._failure = self._failure or error
+
+    def stop(self, error: LeadlineError) -> None:
+        """End it from outside with `error`, which its reader then finds in `stopped_by`."""
+        if self._reader is not None and self._failure is None:
+            self.fail(error)
+            self.stopped_by = error
+            self._reader.cancel()
+
+    async def __aenter__(self) -> "Generation":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Settle what was used and let the next request in. Closing twice is harmless. While the disk refuses, the
+        ledger goes on trying by itself."""
+        try:
+            if not self._late:
+                await despite_cancellation(asyncio.ensure_future(self._settled_in_time()))
+        finally:
+            self.ended(self)
+
+    async def _finish(self, batch: tuple[ChatEvent, ...], usage: Usage) -> None:
+        self._final = usage
+        self.cost_ticks = self._cost(usage)
+        if self.replay is not None:
+            self._kept = self.replay(batch)
+        if not await self._settled_in_time():
+            # What is written from now on is what the client has.
+            self._final = self._kept = None
+            raise Unavailable("The charge could not be recorded in time, so the answer is not complete.")
+
+    async def _settled_in_time(self) -> bool:
+        """Wait for the one settlement of this generation, which begins with the first that asks."""
+        if self._settlement is None:
+            self._settlement = self._ledger.settle(self.hold, self._outcome)
+            usage = self._charged_usage()
+            self._admitted.admission.close(usage.prompt_tokens + usage.output_tokens + usage.reasoning_tokens)
+        done, _ = await asyncio.wait([self._settlement], timeout=COMMIT_SECONDS)
+        self._late = not done
+        if done:
+            self._settlement.result()
+        return bool(done)
+
+    def _outcome(self) -> Outcome:
+        """What is to be written; asked anew for each try."""
+        usage = self._charged_usage()
+        self.cost_ticks = self._cost(usage)
+        return Outcome(self._record(usage), self._kept)
+
+    def _cost(self, usage: Usage) -> int:
+        """The engine's count is the truth, and the reservation the promise: a charge never exceeds it."""
+        return min(self._admitted.prices.cost(usage), self.hold.ticks)
+
+    def _record(self, usage: Usage) -> UsageRecord:
+        hold, failure = self.hold, self._failure
+        charged = usage.prompt_tokens > 0
+        error = failure.fact if isinstance(failure, LeadlineError) else "" if failure is None else "internal_error"
+        return UsageRecord(
+            *(hold.organisation_id, hold.request_id, hold.opened_at, self._clock(), hold.key_id, hold.model),
+            endpoint=hold.endpoint,
+            status="finished" if self._final else "interrupted" if charged else "failed",
+            error=error,
+            streamed=self._admitted.call.stream,
+            usage=usage,
+            cost_ticks=self.cost_ticks,
+            first_token_milliseconds=self._first_token_milliseconds,
+            total_milliseconds=self._milliseconds(),
+        )
+
+    def _milliseconds(self) -> int:
+        return (time.monotonic_ns() - self._began) // 1_000_000
+
+    def _charged_usage(self) -> Usage:
+        """What was made, or nothing where we failed before the client had anything of it, or has a key to ask again."""
+        usage = self.usage
+        if self._failure is None or self._final:
+            return usage
+        call = self._admitted.call
+        delivered = call.stream and not call.replayable and usage.output_tokens + usage.reasoning_tokens > 0
+        return usage if delivered else Usage()
+
+
+def estimated_prompt_tokens(request: ChatRequest) -> int:
+    """Where an engine tells the prompt's tokens only at the end: a token for each four bytes, at least one."""
+    size = 0
+    for message in request.messages:
+        for block in message.content:
+            match block:
+                case Text():
+                    size += len(block.text.encode())
+                case ToolResult():
+                    size += sum(len(part.text.encode()) for part in block.content if isinstance(part, Text))
+                case _:
+                    pass
+    return max(1, size // 4)
+
+
+async def despite_cancellation(task: "asyncio.Future[Any]") -> None:
+    """Wait for `task` even if the client hangs up meanwhile; then let the cancellation through."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled:
+        raise cancelled

@@ -1,0 +1,63 @@
+"""The generations that run now: their checkpoints, and their end where their key is revoked."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from leadline.accounts.keys import ApiKeys
+from leadline.chat.events import Usage
+from leadline.errors import LeadlineError, Unauthenticated
+from leadline.ledger.books import Hold
+from leadline.ledger.ledger import Ledger
+from leadline.serving.generation import Generation
+
+# A crash loses at most what streams deliver in this time, on the operator's side.
+TICK_SECONDS = 1.0
+_log = logging.getLogger("leadline.serving")
+
+
+@dataclass(slots=True)
+class Running:
+    keys: ApiKeys
+    ledger: Ledger
+    _generations: dict[Generation, Usage] = field(default_factory=dict)
+
+    def begin(self, generation: Generation) -> Generation:
+        """Watch over `generation` until it has ended."""
+        self._generations[generation] = Usage()
+        generation.ended = self._end
+        return generation
+
+    def _end(self, generation: Generation) -> None:
+        self._generations.pop(generation, None)
+
+    async def watch(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            try:
+                await self.tick()
+            except LeadlineError as error:
+                _log.warning("a tick failed", extra={"why": str(error)})
+            except Exception:
+                _log.exception("a tick failed")
+
+    async def tick(self) -> None:
+        """Remember how far each stream is, end those of revoked keys, and let the ledger do what is due."""
+        self._stop_revoked()
+        if progress := list(self._progress()):
+            await self.ledger.checkpoint(progress)
+        await self.ledger.tick()
+
+    def _stop_revoked(self) -> None:
+        for generation in list(self._generations):
+            key = self.keys.find_by_id(generation.hold.key_id)
+            if key is None or key.revoked_at is not None:
+                generation.stop(Unauthenticated("The API key of this request was revoked while it ran."))
+
+    def _progress(self) -> Iterator[tuple[Hold, int, Usage]]:
+        for generation, before in self._generations.items():
+            if generation.hold.on_disk and generation.usage != before:
+                self._generations[generation] = generation.usage
+                yield generation.progress()
