@@ -34,6 +34,8 @@ from leadline.storage.database import Database, Write
 ACCOUNTS = 50
 _SECONDS = 2.0
 _ROUNDS = 5
+# Made beforehand: they are no part of what the ledger costs.
+_REQUEST_IDS = iter([str(new_uuid()) for _ in range(2_000_000)])
 _RESULTS = Path(__file__).parent / "results"
 
 
@@ -135,7 +137,7 @@ def _hold(number: int) -> Hold:
     organisation = f"org_{number % ACCOUNTS}"
     key = f"key_{number % ACCOUNTS}"
     return Hold(
-        *(str(new_uuid()), organisation, key, "model", "/v1/chat/completions", Ticks(1_000_000), now_microseconds())
+        *(next(_REQUEST_IDS), organisation, key, "model", "/v1/chat/completions", Ticks(1_000_000), now_microseconds())
     )
 
 
@@ -220,21 +222,29 @@ async def _query(path: Path, requests: int) -> list[Figure]:
 
 
 def _fill(path: Path, requests: int) -> None:
+    """Requests of the last sixty days, straight into the tables."""
     connection = apsw.Connection(str(path))
     connection.execute("PRAGMA synchronous=OFF")
     now = now_microseconds()
-    step = 60 * MICROSECONDS_PER_DAY // requests
     connection.execute(
-        "INSERT INTO usage_records WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1)"
-        " SELECT 'org_0', printf('%016x-%08x', ?2 + i * ?3, i), ?2 + i * ?3, ?2 + i * ?3, 'key_' || (i % 40),"
-        " 'model_' || (i % 8), '/v1/endpoint/' || (i % 3), 'finished', '', 1, 200, 100, 0, 50, 0, 777, 12, 345 FROM n",
-        (requests, now - 60 * MICROSECONDS_PER_DAY, step),
+        "INSERT INTO meters (organisation_id, key_id, model, endpoint)"
+        " WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 959)"
+        " SELECT 'org_0', 'key_' || (i % 40), 'model_' || (i / 40 % 8), '/v1/endpoint/' || (i / 320) FROM n"
     )
-    for table, period, length in (("usage_hours", "hour", 3_600_000_000), ("usage_days", "day", 86_400_000_000)):
+    connection.execute(
+        "INSERT INTO usage_records (request_id, meter_id, began_at, at, status, error, streamed, prompt_tokens,"
+        " cached_tokens, image_tokens, output_tokens, reasoning_tokens, cost_ticks, first_token_milliseconds,"
+        " total_milliseconds) WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1)"
+        " SELECT printf('%016x-%08x', ?2 + i * ?3, i), i * 7919 % 960 + (SELECT MIN(id) FROM meters WHERE"
+        " organisation_id = 'org_0'), ?2 + i * ?3, ?2 + i * ?3, 'finished', '', 1, 200, 100, 0, 50, 0, 777, 12, 345"
+        " FROM n",
+        (requests, now - 60 * MICROSECONDS_PER_DAY, 60 * MICROSECONDS_PER_DAY // requests),
+    )
+    for table, length in (("usage_hours", 3_600_000_000), ("usage_days", 86_400_000_000)):
         connection.execute(
-            f"INSERT INTO {table} SELECT organisation_id, at / {length} AS {period}, key_id, model, endpoint, COUNT(*),"
-            " 0, 0, SUM(prompt_tokens), SUM(cached_tokens), SUM(image_tokens), SUM(output_tokens),"
-            f" SUM(reasoning_tokens), SUM(cost_ticks) FROM usage_records GROUP BY 1, 2, 3, 4, 5"
+            f"INSERT INTO {table} SELECT meter_id, at / {length}, COUNT(*), 0, 0, SUM(prompt_tokens),"
+            " SUM(cached_tokens), SUM(image_tokens), SUM(output_tokens), SUM(reasoning_tokens), SUM(cost_ticks)"
+            " FROM usage_records GROUP BY 1, 2"
         )
     connection.close()
 

@@ -18,6 +18,7 @@ from hypothesis import settings
 from tests.raw import DEADLINE_SECONDS, Answer, head, parse
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+DIALECTS = {CHAT: "openai", MESSAGES: "anthropic"}
 _FIGURES = Path(__file__).parents[1] / ".cache" / "proofs"
 _COST = re.compile(rb'"cost_in_usd_ticks":(\d+)[,}]')
 
@@ -40,7 +41,8 @@ def share(values: Sequence[float], part: float) -> float:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    return {"least": min(values), "median": statistics.median(values), "most": max(values)}
+    ends = {"least": min(values), "median": statistics.median(values), "most": max(values)}
+    return {name: round(value, 3) for name, value in ends.items()}
 
 
 class Asked(asyncio.Protocol):

@@ -26,6 +26,18 @@ _Result = TypeVar("_Result")
 PRICES = prices_of(PriceSection(input=Decimal(1), cached_input=Decimal("0.5"), output=Decimal(2)))
 
 
+class _Server(uvicorn.Server):
+    """uvicorn without its ten looks a second at whether it should stop: a test would wait for the next one."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.stopping.wait()
+
+
 class ScriptedServer:
     """Alice's organisation has `usd` of credits and one key. Models that the folder's `leadline.toml` names are there
     beside the scripts, on the scripted engine, with their prices from the price book. The application may be wrapped,
@@ -73,7 +85,7 @@ class ScriptedServer:
         models += build_catalog(configured, engines, 0, self.instance.prices).models
         self.pipeline = build_pipeline(self.instance, Catalog(models))
         app = self._wrap(create_app(self.instance, self.pipeline))
-        self.server = uvicorn.Server(
+        self.server = _Server(
             uvicorn.Config(app, port=0, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
         )
         serving = asyncio.create_task(self.server.serve())
@@ -86,7 +98,7 @@ class ScriptedServer:
         await self._stop.wait()
         if self._drains:
             self.engine.release.set()
-        self.server.should_exit = True
+        self.server.stopping.set()
         await serving
         await self.pipeline.replays.close(DEADLINE_SECONDS)
         watch.cancel()

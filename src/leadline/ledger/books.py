@@ -11,15 +11,14 @@ from hashlib import blake2b
 import msgspec
 
 from leadline.chat.events import Usage
-from leadline.ledger.usage import UsageRecord, write_records
+from leadline.ledger.usage import Meters, UsageRecord
 from leadline.money import SpendCap, Ticks
-from leadline.storage.database import Row, Transaction, Value, Write
+from leadline.storage.database import Row, Snapshot, Transaction, Value, Write
 
 _pack = msgspec.msgpack.Encoder().encode
 
 
-@dataclass(slots=True, eq=False)
-class Hold:
+class Hold(msgspec.Struct, eq=False):
     """Credits set aside for one request. `opened_at` is in microseconds. A `replayable` request has an
     Idempotency-Key: cut by a crash it costs nothing, since its client will send it again."""
 
@@ -61,8 +60,7 @@ class Entry:
     reserved_ticks: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True, eq=False):
     """A stream's hold, so that a crash cannot forget that its request ran."""
 
     hold: Hold
@@ -75,18 +73,19 @@ class Checkpointed:
     progress: Sequence[tuple[Hold, int, Usage]]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How a request ended. A `failed` record has no charge."""
 
     record: UsageRecord
     replay: Replay | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True, eq=False):
+    """`dated` says that the organisation has grants with a date, which are spent first."""
+
     hold: Hold
     outcome: Outcome
+    dated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +121,12 @@ Item = Opened | Checkpointed | Settled | Added | Expired | Noted
 
 
 @dataclass(slots=True)
-class _Account:
-    """An account within one transaction."""
-
-    number: int
-    digest: str
-    expiring: int
-    change_ticks: int = 0
-
-
-@dataclass(slots=True)
 class _Page:
-    """What one transaction writes."""
+    """What one transaction writes. `entries` lack their numbers and digests until they are written."""
 
     transaction: Transaction
-    accounts: dict[str, _Account] = field(default_factory=dict)
+    meters: Meters
+    changes: dict[str, int] = field(default_factory=dict)
     opened: dict[str, Hold] = field(default_factory=dict)
     closed: list[tuple[Value, ...]] = field(default_factory=list)
     progress: dict[str, tuple[Value, ...]] = field(default_factory=dict)
@@ -144,52 +134,45 @@ class _Page:
     records: list[UsageRecord] = field(default_factory=list)
     replays: list[tuple[Value, ...]] = field(default_factory=list)
 
-    def account(self, organisation_id: str) -> _Account:
-        known = self.accounts.get(organisation_id)
-        if known is None:
-            [row] = self.transaction.rows(
-                "SELECT entries, digest, expiring FROM accounts WHERE organisation_id = $1", organisation_id
-            )
-            known = self.accounts[organisation_id] = _Account(*row)
-        return known
-
-    def append(self, organisation_id: str, entry: Entry) -> None:
-        account = self.account(organisation_id)
-        account.number += 1
-        account.change_ticks += entry.amount_ticks
-        row = _columns(organisation_id, account.number, entry)
-        account.digest = digest_after(account.digest, row)
-        self.entries.append((*row, account.digest))
-
     def settle(self, item: Settled) -> None:
         hold, record, replay = item.hold, item.outcome.record, item.outcome.replay
-        if self.opened.pop(hold.request_id, None) is None and hold.on_disk:
-            self.closed.append((hold.request_id,))
-        self.progress.pop(hold.request_id, None)
+        request_id, organisation_id = hold.request_id, hold.organisation_id
+        if self.opened.pop(request_id, None) is None and hold.on_disk:
+            self.closed.append((request_id,))
+        if self.progress:
+            self.progress.pop(request_id, None)
         self.records.append(record)
         if record.status in ("finished", "interrupted"):
-            reason = "" if record.status == "finished" else record.status
-            self.append(
-                hold.organisation_id,
-                Entry(
-                    *(hold.request_id, record.at, "charge", -record.cost_ticks, reason),
-                    *(hold.request_id, hold.key_id, hold.model, hold.ticks),
-                ),
+            cost_ticks, reason = record.cost_ticks, "" if record.status == "finished" else record.status
+            self.entries.append(
+                (
+                    *(request_id, organisation_id, record.at, "charge", -cost_ticks, reason, request_id, hold.key_id),
+                    *(hold.model, hold.ticks),
+                )
             )
-            if self.account(hold.organisation_id).expiring:
-                self._spend_expiring(hold.organisation_id, record.cost_ticks)
+            self.changes[organisation_id] = self.changes.get(organisation_id, 0) - cost_ticks
+            if item.dated:
+                self.take_from_grants(organisation_id, cost_ticks)
         if replay is not None:
             self.replays.append(
                 (
-                    *(hold.organisation_id, replay.key_digest, replay.body_digest, hold.request_id),
-                    *(replay.answer, replay.expires_at),
+                    *(organisation_id, replay.key_digest, replay.body_digest, request_id, replay.answer),
+                    replay.expires_at,
                 )
             )
+
+    def append(self, organisation_id: str, entry: Entry) -> None:
+        self.changes[organisation_id] = self.changes.get(organisation_id, 0) + entry.amount_ticks
+        self.entries.append(
+            (
+                *(entry.id, organisation_id, entry.at, entry.kind, entry.amount_ticks, entry.reason),
+                *(entry.request_id, entry.key_id, entry.model, entry.reserved_ticks),
+            )
+        )
 
     def add(self, item: Added) -> None:
         self.append(item.organisation_id, item.entry)
         if item.expires_at is not None:
-            self.account(item.organisation_id).expiring += 1
             self.transaction.write(
                 Write(
                     "INSERT INTO expiring_grants (organisation_id, expires_at, entry_id, left_ticks)"
@@ -200,7 +183,7 @@ class _Page:
 
     def expire(self, item: Expired) -> None:
         """What is not set aside stays in its grant, for the next time."""
-        item.ended_ticks = self._take_from_grants(item.organisation_id, item.ticks, due_at=item.at)
+        item.ended_ticks = self.take_from_grants(item.organisation_id, item.ticks, due_at=item.at)
         if item.ended_ticks:
             entry = Entry(item.entry_id, item.at, "expiry", -item.ended_ticks, "grants that had a date")
             self.append(item.organisation_id, entry)
@@ -208,13 +191,10 @@ class _Page:
             "SELECT MIN(expires_at) FROM expiring_grants WHERE organisation_id = $1", item.organisation_id
         )
 
-    def _spend_expiring(self, organisation_id: str, ticks: int) -> None:
-        self._take_from_grants(organisation_id, ticks, due_at=None)
-
-    def _take_from_grants(self, organisation_id: str, ticks: int, due_at: int | None) -> int:
+    def take_from_grants(self, organisation_id: str, ticks: int, due_at: int | None = None) -> int:
         """Take up to `ticks` from the grants with a date, the earliest first; only those due at `due_at`, if given.
         Returns how much it was."""
-        left, account = ticks, self.account(organisation_id)
+        left = ticks
         grants = self.transaction.rows(
             "SELECT expires_at, entry_id, left_ticks FROM expiring_grants WHERE organisation_id = $1"
             " ORDER BY expires_at, entry_id",
@@ -226,11 +206,8 @@ class _Page:
             taken = min(left, left_ticks)
             left -= taken
             where = (organisation_id, expires_at, entry_id)
-            if taken == left_ticks:
-                account.expiring -= 1
-                self.transaction.write(Write(_DELETE_GRANT, where))
-            else:
-                self.transaction.write(Write(_REDUCE_GRANT, (*where, taken)))
+            whole = taken == left_ticks
+            self.transaction.write(Write(_DELETE_GRANT, where) if whole else Write(_REDUCE_GRANT, (*where, taken)))
         return ticks - left
 
     def write(self) -> None:
@@ -242,50 +219,75 @@ class _Page:
         if self.closed:
             write_many("DELETE FROM holds WHERE request_id = $1", self.closed)
         if self.entries:
-            write_many(_INSERT_ENTRY, self.entries)
-        write_records(self.transaction, self.records)
+            self._write_entries()
+        if self.records:
+            self.meters.write(self.transaction, self.records)
         if self.replays:
             write_many(_INSERT_REPLAY, self.replays)
-        if self.accounts:
+        if self.changes:
             # In one order, whoever writes: where rows are locked, two writers cannot wait for each other.
-            rows = [
-                (account.change_ticks, account.number, account.digest, account.expiring, organisation_id)
-                for organisation_id, account in sorted(self.accounts.items())
-            ]
-            write_many(_UPDATE_ACCOUNT, rows)
+            rows = [(ticks, organisation_id) for organisation_id, ticks in sorted(self.changes.items())]
+            write_many("UPDATE accounts SET balance_ticks = balance_ticks + $1 WHERE organisation_id = $2", rows)
+
+    def _write_entries(self) -> None:
+        """Number them and chain them to the newest one."""
+        number, digest = newest_entry(self.transaction)
+        rows: list[tuple[Value, ...]] = []
+        for number, entry in enumerate(self.entries, number + 1):  # noqa: B020 it goes on where the chain ends
+            digest = digest_after(digest, (number, *entry))
+            rows.append((number, *entry, digest))
+        self.transaction.write_many(_INSERT_ENTRY, rows)
 
 
-def write_books(transaction: Transaction, items: Sequence[Item]) -> None:
-    """All `items`, in their order, in one transaction."""
-    page = _Page(transaction)
-    for item in items:
-        match item:
-            case Settled():
-                page.settle(item)
-            case Opened():
-                page.opened[item.hold.request_id] = item.hold
-            case Checkpointed():
-                for hold, ticks, usage in item.progress:
-                    page.progress[hold.request_id] = _progress_row(hold, ticks, usage)
-            case Added():
-                page.add(item)
-            case Expired():
-                page.expire(item)
-            case Noted():
-                page.records.extend(item.records)
-    page.write()
+class Books:
+    """The ledger's writing. `write` belongs to the writer's thread."""
+
+    def __init__(self) -> None:
+        self._meters = Meters()
+
+    def write(self, transaction: Transaction, items: Sequence[Item]) -> None:
+        """All `items`, in their order, in one transaction."""
+        page = _Page(transaction, self._meters)
+        for item in items:
+            match item:
+                case Settled():
+                    page.settle(item)
+                case Opened():
+                    page.opened[item.hold.request_id] = item.hold
+                case Checkpointed():
+                    for hold, ticks, usage in item.progress:
+                        page.progress[hold.request_id] = _progress_row(hold, ticks, usage)
+                case Added():
+                    page.add(item)
+                case Expired():
+                    page.expire(item)
+                case Noted():
+                    page.records.extend(item.records)
+        page.write()
+
+
+def newest_entry(snapshot: Snapshot) -> tuple[int, str]:
+    """Its number and digest; 0 and nothing where there is none."""
+    return next(snapshot.rows("SELECT number, digest FROM entries ORDER BY number DESC LIMIT 1"), (0, ""))
+
+
+def index_entries(transaction: Transaction, _: Sequence[None]) -> None:
+    """Note whose the entries are that were written since the last time."""
+    transaction.write(
+        Write(
+            "INSERT INTO entries_of (organisation_id, number) SELECT organisation_id, number FROM entries"
+            " WHERE number > (SELECT value FROM facts WHERE name = 'entries_indexed') ORDER BY organisation_id, number",
+            rows=None,
+        )
+    )
+    transaction.write(
+        Write("UPDATE facts SET value = (SELECT COALESCE(MAX(number), 0) FROM entries) WHERE name = 'entries_indexed'")
+    )
 
 
 def digest_after(digest: str, row: Row) -> str:
     """The digest of an entry's columns, all but its own digest, after the entry with `digest`."""
     return blake2b(digest.encode() + _pack(row), digest_size=16).hexdigest()
-
-
-def _columns(organisation_id: str, number: int, entry: Entry) -> tuple[Value, ...]:
-    return (
-        *(organisation_id, number, entry.id, entry.at, entry.kind, entry.amount_ticks, entry.reason),
-        *(entry.request_id, entry.key_id, entry.model, entry.reserved_ticks),
-    )
 
 
 def _hold_row(hold: Hold) -> tuple[Value, ...]:
@@ -302,7 +304,7 @@ def _progress_row(hold: Hold, ticks: int, usage: Usage) -> tuple[Value, ...]:
     )
 
 
-ENTRY_COLUMNS = "organisation_id, number, id, at, kind, amount_ticks, reason, request_id, key_id, model, reserved_ticks"
+ENTRY_COLUMNS = "number, id, organisation_id, at, kind, amount_ticks, reason, request_id, key_id, model, reserved_ticks"
 _INSERT_ENTRY = (
     f"INSERT INTO entries ({ENTRY_COLUMNS}, digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 )
@@ -320,10 +322,6 @@ _INSERT_REPLAY = (
     " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (organisation_id, key_digest) DO UPDATE SET"
     " body_digest = excluded.body_digest, request_id = excluded.request_id, answer = excluded.answer,"
     " expires_at = excluded.expires_at"
-)
-_UPDATE_ACCOUNT = (
-    "UPDATE accounts SET balance_ticks = balance_ticks + $1, entries = $2, digest = $3, expiring = $4"
-    " WHERE organisation_id = $5"
 )
 _DELETE_GRANT = "DELETE FROM expiring_grants WHERE organisation_id = $1 AND expires_at = $2 AND entry_id = $3"
 _REDUCE_GRANT = (

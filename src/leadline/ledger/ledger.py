@@ -20,6 +20,7 @@ from leadline.ids import new_uuid
 from leadline.ledger.books import (
     ENTRY_COLUMNS,
     Added,
+    Books,
     Checkpointed,
     Entry,
     Expired,
@@ -30,10 +31,10 @@ from leadline.ledger.books import (
     Outcome,
     Settled,
     digest_after,
-    write_books,
+    index_entries,
 )
 from leadline.ledger.spending import Spending
-from leadline.ledger.usage import UsageRecord
+from leadline.ledger.usage import UsageRecord, index_records
 from leadline.money import NOTHING, Ticks, show_usd
 from leadline.storage.database import Database, DatabaseUnusable, Row, Transaction, Write
 
@@ -64,6 +65,7 @@ class Ledger:
     def __init__(self, database: Database, clock: Clock = now_microseconds) -> None:
         self._database = database
         self._clock = clock
+        self._books = Books()
         self._balances: dict[str, int] = {}
         self._held: dict[str, int] = {}
         # Of what is held: what is set aside to end with its grants.
@@ -71,8 +73,9 @@ class Ledger:
         self._expires_at: dict[str, int] = {}
         self._open: dict[str, Hold] = {}
         self._spending = Spending()
-        self._settlements: dict[str, asyncio.Task[None]] = {}
+        self._settlements: dict[str, asyncio.Future[None]] = {}
         self._noted: list[UsageRecord] = []
+        self._indexes_lag = False
         self._closing = False
 
     async def load(self) -> int:
@@ -146,37 +149,50 @@ class Ledger:
     def settle(self, hold: Hold, outcome: Callable[[], Outcome]) -> "asyncio.Future[None]":
         """Charge what was used and give the rest back, once; done when that is durable. While the disk refuses, the
         ledger tries on, whether or not somebody waits, and asks for the `outcome` each time. A hold that is settled
-        already stays as it is."""
-        if hold.request_id not in self._open:
-            settled = asyncio.get_running_loop().create_future()
-            settled.set_result(None)
-            return settled
-        task = self._settlements.get(hold.request_id)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._settle(hold, outcome))
-            self._settlements[hold.request_id] = task
-        # Whoever waits may be cancelled; the settlement is not.
-        return asyncio.shield(task)
+        already stays as it is. The future belongs to all who wait: shield it where a waiter may be cancelled."""
+        request_id = hold.request_id
+        settlement = self._settlements.get(request_id)
+        if settlement is None:
+            settlement = asyncio.get_running_loop().create_future()
+            if request_id not in self._open:
+                settlement.set_result(None)
+                return settlement
+            self._settlements[request_id] = settlement
+            self._try_to_settle(hold, outcome, settlement)
+        return settlement
 
-    async def _settle(self, hold: Hold, outcome: Callable[[], Outcome]) -> None:
+    def _try_to_settle(self, hold: Hold, outcome: Callable[[], Outcome], settlement: "asyncio.Future[None]") -> None:
         try:
-            while True:
-                item = Settled(hold, outcome())
-                record = item.outcome.record
-                assert 0 <= record.cost_ticks <= hold.ticks, "a charge never exceeds its reservation"
-                try:
-                    await self._write(item)
-                    break
-                except DatabaseUnusable:
-                    if self._closing:
-                        raise
-                    await asyncio.sleep(RETRY_SECONDS)
-            self._balances[hold.organisation_id] -= record.cost_ticks
-            self._held[hold.organisation_id] -= hold.ticks
-            self._spending.settle(hold, record.cost_ticks, record.at)
-            del self._open[hold.request_id]
-        finally:
-            del self._settlements[hold.request_id]
+            item = Settled(hold, outcome(), hold.organisation_id in self._expires_at)
+            record = item.outcome.record
+            assert 0 <= record.cost_ticks <= hold.ticks, "a charge never exceeds its reservation"
+        except Exception as error:
+            self._end(hold, settlement, error)
+            return
+
+        def written(commit: "asyncio.Future[None]") -> None:
+            error = commit.exception()
+            if isinstance(error, DatabaseUnusable) and not self._closing:
+                asyncio.get_running_loop().call_later(RETRY_SECONDS, self._try_to_settle, hold, outcome, settlement)
+                return
+            if error is None:
+                self._balances[hold.organisation_id] -= record.cost_ticks
+                self._held[hold.organisation_id] -= hold.ticks
+                self._spending.settle(hold, record.cost_ticks, record.at)
+                self._indexes_lag = True
+                del self._open[hold.request_id]
+            self._end(hold, settlement, error)
+
+        self._write(item).add_done_callback(written)
+
+    def _end(self, hold: Hold, settlement: "asyncio.Future[None]", error: BaseException | None) -> None:
+        del self._settlements[hold.request_id]
+        if settlement.done():
+            return  # nobody waits any more
+        if error is None:
+            settlement.set_result(None)
+        else:
+            settlement.set_exception(error)
 
     def note(self, record: UsageRecord) -> None:
         """Remember a request that was refused, for the usage page. It is written at the next tick."""
@@ -190,6 +206,10 @@ class Ledger:
         if self._noted:
             noted, self._noted = self._noted, []
             await self._write(Noted(noted))
+        if self._indexes_lag:
+            self._indexes_lag = False
+            await self._database.together(index_entries, None)
+            await self._database.together(index_records, None)
         now = self._clock()
         for organisation_id in [one for one, expires_at in self._expires_at.items() if expires_at <= now]:
             await self.expire(organisation_id)
@@ -212,8 +232,14 @@ class Ledger:
         self, organisation_id: str, kind: str, ticks: int, reason: str, expires_at: int | None = None
     ) -> None:
         entry = Entry(str(new_uuid()), self._clock(), kind, ticks, reason)
+        # Known before it is there, since from its commit on charges take from it; and after, since what ended another
+        # grant meanwhile did not see it.
+        self._date(organisation_id, expires_at)
         await self._write(Added(organisation_id, entry, expires_at))
+        self._date(organisation_id, expires_at)
         self._balances[organisation_id] += ticks
+
+    def _date(self, organisation_id: str, expires_at: int | None) -> None:
         if expires_at is not None:
             self._expires_at[organisation_id] = min(expires_at, self._expires_at.get(organisation_id, expires_at))
 
@@ -254,38 +280,31 @@ class Ledger:
 
     async def entries(self, organisation_id: str, limit: int | None = None) -> list[Entry]:
         """The entries, newest last; with `limit`, only the newest ones."""
+        await self._database.together(index_entries, None)
         rows = await self._database.rows(
-            "SELECT id, at, kind, amount_ticks, reason, request_id, key_id, model, reserved_ticks FROM entries"
-            " WHERE organisation_id = $1 ORDER BY number DESC LIMIT $2",
+            "SELECT e.id, e.at, e.kind, e.amount_ticks, e.reason, e.request_id, e.key_id, e.model, e.reserved_ticks"
+            " FROM entries_of o JOIN entries e ON e.number = o.number WHERE o.organisation_id = $1"
+            " ORDER BY o.number DESC LIMIT $2",
             organisation_id,
             -1 if limit is None else limit,
         )
         return [Entry(*row) for row in reversed(rows)]
 
     def _write(self, item: Item) -> "asyncio.Future[None]":
-        return self._database.together(write_books, item)
+        return self._database.together(self._books.write, item)
 
     async def _seal(self) -> None:
         """Give entries of the time before digests theirs, once."""
-        for (organisation_id,) in await self._database.rows(
-            "SELECT organisation_id FROM accounts WHERE entries > 0 AND digest = ''"
-        ):
-            await self._database.together(_seal_entries, organisation_id)
+        if await self._database.rows("SELECT number FROM entries WHERE digest = '' LIMIT 1"):
+            await self._database.together(_seal_entries, None)
 
 
-def _seal_entries(transaction: Transaction, organisation_ids: Sequence[str]) -> None:
-    for organisation_id in organisation_ids:
-        digest, digests = "", []
-        for row in transaction.rows(
-            f"SELECT {ENTRY_COLUMNS} FROM entries WHERE organisation_id = $1 ORDER BY number",
-            organisation_id,
-        ):
-            digest = digest_after(digest, row)
-            digests.append((digest, organisation_id, row[1]))
-        transaction.write_many("UPDATE entries SET digest = $1 WHERE organisation_id = $2 AND number = $3", digests)
-        transaction.write(
-            Write("UPDATE accounts SET digest = $1 WHERE organisation_id = $2", (digest, organisation_id))
-        )
+def _seal_entries(transaction: Transaction, _: Sequence[None]) -> None:
+    digest, digests = "", []
+    for row in transaction.rows(f"SELECT {ENTRY_COLUMNS} FROM entries ORDER BY number"):
+        digest = digest_after(digest, row)
+        digests.append((digest, row[0]))
+    transaction.write_many("UPDATE entries SET digest = $1 WHERE number = $2", digests)
 
 
 def _interrupted(row: Row, now: int) -> Settled:
@@ -306,4 +325,5 @@ def _interrupted(row: Row, now: int) -> Settled:
                 total_milliseconds=max(0, now - opened_at) // 1000,
             )
         ),
+        dated=True,
     )

@@ -38,8 +38,11 @@ class Spending:
     async def load(self, database: Database, now: int) -> None:
         self._spent, today = {}, day_of(now)
         for period in _PERIODS:
-            sums = "SELECT key_id, SUM(cost_ticks) FROM usage_days WHERE day >= $1 GROUP BY key_id"
-            rows = await database.rows(sums, first_day(period, today))
+            rows = await database.rows(
+                "SELECT key_id, SUM(cost_ticks) FROM meters JOIN usage_days ON meter_id = id WHERE day >= $1"
+                " GROUP BY key_id",
+                first_day(period, today),
+            )
             for key_id, ticks in rows:
                 self._of(key_id, today).ticks[period] = ticks
 

@@ -1,30 +1,32 @@
 """What was used: a record for each request, and sums by hour and day that pages, commands and invoices read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from leadline.chat.events import Usage
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
-from leadline.ids import first_uuid_at
 from leadline.storage.database import Database, Row, Transaction, Write
 
 Status = Literal["finished", "interrupted", "failed", "refused"]
 Group = Literal["model", "key", "endpoint", "day", "hour"]
 
+# Organisation, key, model, endpoint.
+_Place = tuple[str, str, str, str]
+
 _PRUNE_ROWS = 1_000
-_RECORD = (
-    "organisation_id, request_id, began_at, at, key_id, model, endpoint, status, error, streamed, prompt_tokens,"
-    " cached_tokens, image_tokens, output_tokens, reasoning_tokens, cost_ticks, first_token_milliseconds,"
-    " total_milliseconds"
-)
 _TOKENS = ("prompt_tokens", "cached_tokens", "image_tokens", "output_tokens", "reasoning_tokens")
+_ENDED = (
+    *("began_at", "at", "status", "error", "streamed", *_TOKENS, "cost_ticks", "first_token_milliseconds"),
+    "total_milliseconds",
+)
 COUNTS = ("requests", "failed", "refused", *_TOKENS, "cost_ticks")
 _GROUPED = {"model": "model", "key": "key_id", "endpoint": "endpoint", "day": "day", "hour": "hour"}
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRecord:
+class UsageRecord(msgspec.Struct, frozen=True):
     """One request as it ended. `began_at` is its admission and `at` its end, in microseconds; `error` names the fact
     that ended it, where one did. `usage` and `cost_ticks` are what was charged."""
 
@@ -38,7 +40,7 @@ class UsageRecord:
     status: Status
     error: str = ""
     streamed: bool = False
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = Usage()
     cost_ticks: int = 0
     first_token_milliseconds: int | None = None
     total_milliseconds: int = 0
@@ -60,38 +62,62 @@ class UsageSum:
     cost_ticks: int
 
 
-def write_records(transaction: Transaction, records: Sequence[UsageRecord]) -> None:
-    """The records and their part in the sums, in the transaction of their charges."""
-    if not records:
-        return
-    rows = []
-    hours: dict[tuple[str, int, str, str, str], list[int]] = {}
-    days: dict[tuple[str, int, str, str, str], list[int]] = {}
-    for record in records:
-        usage, organisation_id, at = record.usage, record.organisation_id, record.at
-        key_id, model, endpoint, cost_ticks = record.key_id, record.model, record.endpoint, record.cost_ticks
-        tokens = (
-            usage.prompt_tokens,
-            usage.cached_tokens,
-            usage.image_tokens,
-            usage.output_tokens,
-            usage.reasoning_tokens,
-        )
-        rows.append(
-            (
-                *(organisation_id, record.request_id, record.began_at, at, key_id, model, endpoint, record.status),
-                *(record.error, int(record.streamed), *tokens, cost_ticks),
-                *(record.first_token_milliseconds, record.total_milliseconds),
+class Meters:
+    """Numbers the meters: each counts what one key uses of one model at one endpoint. Lives in the writer's thread."""
+
+    def __init__(self) -> None:
+        self._ids: dict[_Place, int] = {}
+        self._transaction: Transaction | None = None
+        self._made: dict[_Place, int] = {}
+
+    def write(self, transaction: Transaction, records: Sequence[UsageRecord]) -> None:
+        """The records and their part in the sums, in the transaction of their charges."""
+        rows = []
+        sums: dict[tuple[int, int], list[int]] = {}
+        for record in records:
+            place = record.organisation_id, record.key_id, record.model, record.endpoint
+            meter_id = self._ids.get(place) or self._id(transaction, place)
+            usage, at, status, cost_ticks = record.usage, record.at, record.status, record.cost_ticks
+            prompt, cached, image = usage.prompt_tokens, usage.cached_tokens, usage.image_tokens
+            output, reasoning = usage.output_tokens, usage.reasoning_tokens
+            rows.append(
+                (
+                    *(record.request_id, meter_id, record.began_at, at, status, record.error, record.streamed),
+                    *(prompt, cached, image, output, reasoning, cost_ticks, record.first_token_milliseconds),
+                    record.total_milliseconds,
+                )
             )
-        )
-        counts = (1, int(record.status == "failed"), int(record.status == "refused"), *tokens, cost_ticks)
-        for sums, period in ((hours, at // MICROSECONDS_PER_HOUR), (days, at // MICROSECONDS_PER_DAY)):
-            key = (organisation_id, period, key_id, model, endpoint)
-            known = sums.get(key)
-            sums[key] = list(counts) if known is None else [a + b for a, b in zip(known, counts, strict=True)]
-    transaction.write_many(_INSERT_RECORD, rows)
-    transaction.write_many(_ADD_HOURS, [(*key, *counts) for key, counts in hours.items()])
-    transaction.write_many(_ADD_DAYS, [(*key, *counts) for key, counts in days.items()])
+            counts = sums.get((meter_id, at // MICROSECONDS_PER_HOUR))
+            if counts is None:
+                counts = sums[meter_id, at // MICROSECONDS_PER_HOUR] = [0] * 9
+            counts[0] += 1
+            counts[1] += status == "failed"
+            counts[2] += status == "refused"
+            counts[3] += prompt
+            counts[4] += cached
+            counts[5] += image
+            counts[6] += output
+            counts[7] += reasoning
+            counts[8] += cost_ticks
+        transaction.write_many(_INSERT_RECORD, rows)
+        transaction.write_many(_ADD_HOURS, [(*group, *counts) for group, counts in sums.items()])
+        days = [(meter_id, hour // 24, *counts) for (meter_id, hour), counts in sums.items()]
+        transaction.write_many(_ADD_DAYS, days)
+
+    def _id(self, transaction: Transaction, place: _Place) -> int:
+        """Remembered for good only where an earlier transaction left it: a new one may yet be rolled back."""
+        if transaction is not self._transaction:
+            self._transaction, self._made = transaction, {}
+        made = self._made.get(place)
+        if made is not None:
+            return made
+        for (meter_id,) in transaction.rows(_FIND_METER, *place):
+            self._ids[place] = meter_id
+            return int(meter_id)
+        transaction.write(Write(_INSERT_METER, place))
+        [(meter_id,)] = transaction.rows(_FIND_METER, *place)
+        self._made[place] = meter_id
+        return int(meter_id)
 
 
 def _placeholders(count: int) -> str:
@@ -99,19 +125,22 @@ def _placeholders(count: int) -> str:
 
 
 def _add_to(table: str, period: str) -> str:
-    keys = f"organisation_id, {period}, key_id, model, endpoint"
     added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in COUNTS)
     return (
-        f"INSERT INTO {table} ({keys}, {', '.join(COUNTS)}) VALUES ({_placeholders(5 + len(COUNTS))})"
-        f" ON CONFLICT ({keys}) DO UPDATE SET {added}"
+        f"INSERT INTO {table} (meter_id, {period}, {', '.join(COUNTS)}) VALUES ({_placeholders(2 + len(COUNTS))})"
+        f" ON CONFLICT (meter_id, {period}) DO UPDATE SET {added}"
     )
 
 
-_INSERT_RECORD = f"INSERT INTO usage_records ({_RECORD}) VALUES ({_placeholders(18)})"
+_INSERT_RECORD = (
+    f"INSERT INTO usage_records (request_id, meter_id, {', '.join(_ENDED)}) VALUES ({_placeholders(2 + len(_ENDED))})"
+)
 _ADD_HOURS = _add_to("usage_hours", "hour")
 _ADD_DAYS = _add_to("usage_days", "day")
 _KEEP_SINCE = "UPDATE facts SET value = $1 WHERE name = 'records_kept_since' AND value < $1"
-_DELETE_RECORD = "DELETE FROM usage_records WHERE organisation_id = $1 AND request_id = $2"
+_DELETE_RECORD_OF = "DELETE FROM records_of WHERE organisation_id = $1 AND request_id = $2"
+_FIND_METER = "SELECT id FROM meters WHERE organisation_id = $1 AND key_id = $2 AND model = $3 AND endpoint = $4"
+_INSERT_METER = "INSERT INTO meters (organisation_id, key_id, model, endpoint) VALUES ($1, $2, $3, $4)"
 
 
 class UsageBook:
@@ -132,8 +161,8 @@ class UsageBook:
         totals = ", ".join(f"SUM({name}) AS {name}" for name in COUNTS)
         order = group if group == period else f"cost_ticks DESC, {group}"
         rows = await self._database.rows(
-            f"SELECT {group}, {totals} FROM {table} WHERE organisation_id = $1 AND {period} >= $2 AND {period} < $3"
-            f" GROUP BY {group} ORDER BY {order}",
+            f"SELECT {group}, {totals} FROM meters JOIN {table} ON meter_id = id"
+            f" WHERE organisation_id = $1 AND {period} >= $2 AND {period} < $3 GROUP BY {group} ORDER BY {order}",
             organisation_id,
             since // length,
             -(-until // length),
@@ -142,9 +171,12 @@ class UsageBook:
 
     async def records(self, organisation_id: str, before: str | None = None, limit: int = 100) -> list[UsageRecord]:
         """The newest records, or those before the request id `before`; the newest first."""
+        await self._database.together(index_records, None)
+        columns = ", ".join(f"r.{name}" for name in _ENDED)
         rows = await self._database.rows(
-            f"SELECT {_RECORD} FROM usage_records WHERE organisation_id = $1 AND request_id < $2"
-            " ORDER BY request_id DESC LIMIT $3",
+            f"SELECT m.organisation_id, r.request_id, m.key_id, m.model, m.endpoint, {columns} FROM records_of o"
+            " JOIN usage_records r ON r.number = o.number JOIN meters m ON m.id = r.meter_id"
+            " WHERE o.organisation_id = $1 AND o.request_id < $2 ORDER BY o.request_id DESC LIMIT $3",
             organisation_id,
             before if before is not None else "~",
             limit,
@@ -152,24 +184,54 @@ class UsageBook:
         return [_record_of(row) for row in rows]
 
     async def prune(self, before: int) -> None:
-        """Delete the records of requests that began before `before` (microseconds), some at a time. Sums and entries
+        """Delete the records of requests that ended before `before` (microseconds), some at a time. Sums and entries
         stay for ever."""
-        oldest_kept = str(first_uuid_at(before))
-        for (organisation_id,) in await self._database.rows("SELECT organisation_id FROM accounts"):
-            while rows := await self._database.rows(
-                "SELECT organisation_id, request_id FROM usage_records WHERE organisation_id = $1 AND request_id < $2"
-                " LIMIT $3",
-                organisation_id,
-                oldest_kept,
-                _PRUNE_ROWS,
-            ):
+        await self._database.together(index_records, None)
+        while rows := await self._database.rows(
+            "SELECT r.number, m.organisation_id, r.request_id, r.at FROM usage_records r"
+            " JOIN meters m ON m.id = r.meter_id ORDER BY r.number LIMIT $1",
+            _PRUNE_ROWS,
+        ):
+            old = [row for row in rows if row[3] < before]
+            if old:
                 await self._database.commit(
-                    Write(_KEEP_SINCE, (before,), rows=None),
-                    *(Write(_DELETE_RECORD, row) for row in rows),
+                    Write(
+                        "UPDATE facts SET value = $1 WHERE name = 'records_kept_since' AND value < $1", (before,), None
+                    ),
+                    *(
+                        Write("DELETE FROM records_of WHERE organisation_id = $1 AND request_id = $2", row[1:3])
+                        for row in old
+                    ),
+                    *(Write("DELETE FROM usage_records WHERE number = $1", row[:1]) for row in old),
                 )
+            if len(old) < len(rows):
+                return
+
+
+def index_records(transaction: Transaction, _: Sequence[None]) -> None:
+    """Note whose the records are that were written since the last time."""
+    transaction.write(
+        Write(
+            "INSERT INTO records_of (organisation_id, request_id, number)"
+            " SELECT m.organisation_id, r.request_id, r.number FROM usage_records r JOIN meters m ON m.id = r.meter_id"
+            " WHERE r.number > (SELECT value FROM facts WHERE name = 'records_indexed')"
+            " ORDER BY m.organisation_id, r.request_id",
+            rows=None,
+        )
+    )
+    transaction.write(
+        Write(
+            "UPDATE facts SET value = (SELECT COALESCE(MAX(number), 0) FROM usage_records)"
+            " WHERE name = 'records_indexed'"
+        )
+    )
 
 
 def _record_of(row: Row) -> UsageRecord:
-    facts = dict(zip(_RECORD.split(", "), row, strict=True))
+    organisation_id, request_id, key_id, model, endpoint, *ended = row
+    facts = dict(zip(_ENDED, ended, strict=True))
     usage = Usage(**{name: facts.pop(name) for name in _TOKENS})
-    return UsageRecord(**facts | {"streamed": bool(facts["streamed"])}, usage=usage)
+    place = {"organisation_id": organisation_id, "request_id": request_id, "key_id": key_id}
+    return UsageRecord(
+        **place, model=model, endpoint=endpoint, usage=usage, **facts | {"streamed": bool(facts["streamed"])}
+    )

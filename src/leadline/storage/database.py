@@ -83,7 +83,10 @@ class Transaction(Snapshot):
 
     def write_many(self, sql: str, rows: Sequence[tuple[Value, ...]]) -> None:
         """One statement for many rows of values."""
-        self._connection.executemany(_sqlite_sql(sql), rows)
+        if len(rows) == 1:
+            self._connection.execute(_sqlite_sql(sql), rows[0])
+        else:
+            self._connection.executemany(_sqlite_sql(sql), rows)
 
 
 # Does to a transaction what `items` ask for: all that waited for the same work at once.

@@ -1,9 +1,10 @@
 """Requests of Alice's as the ledger sees them, and a clock that stands until it is stepped."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from leadline.chat.events import Usage
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND

@@ -44,27 +44,6 @@ async def test_what_has_a_date_is_spent_first_and_the_earliest_date_first(ledger
     assert ledger.balance("org_alice") == balance(95)
 
 
-async def test_an_account_knows_how_many_of_its_grants_have_a_date(
-    ledger: Ledger, database: Database, clock: SteppedClock
-) -> None:
-    async def known() -> int:
-        [(count,)] = await database.rows("SELECT expiring FROM accounts")
-        return count
-
-    await ledger.grant("org_alice", Ticks(100), "for ever")
-    counts = [await known()]
-    for number, date in enumerate((SOON, SOON, LATER)):
-        await ledger.grant("org_alice", Ticks(30 + number), "has a date", date)
-        counts.append(await known())
-    await spend(ledger, 40)
-    counts.append(await known())
-    clock.now = LATER
-    await ledger.tick()
-    counts.append(await known())
-
-    assert counts == [0, 1, 2, 3, 2, 0]
-
-
 async def test_two_grants_of_one_date_are_both_spent_and_both_end(
     ledger: Ledger, database: Database, clock: SteppedClock
 ) -> None:

@@ -241,7 +241,7 @@ async def test_a_settlement_goes_on_when_its_waiter_is_cancelled(
     ledger.reserve(running)
 
     async def wait() -> None:
-        await ledger.settle(running, finished(running, 30))
+        await asyncio.shield(ledger.settle(running, finished(running, 30)))
 
     commits.let_wait()
     commits.refusals = 1

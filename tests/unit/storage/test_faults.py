@@ -111,7 +111,8 @@ async def test_a_commit_whose_sync_failed_does_not_come_back(
     await again.close()
 
 
-async def test_a_disk_that_cannot_be_read_is_an_error_until_it_can(on_disk: Database, disk: Disk) -> None:
+async def test_after_a_disk_error_a_reader_is_opened_anew_and_works(on_disk: Database, disk: Disk) -> None:
+    before_anything = await names(on_disk)
     await on_disk.commit(organisation("alice"))
     disk.fails = "xRead"
     with pytest.raises(DatabaseUnusable):
@@ -120,8 +121,20 @@ async def test_a_disk_that_cannot_be_read_is_an_error_until_it_can(on_disk: Data
 
     disk.fails = ""
 
-    assert [await names(on_disk) for _ in range(2)] == [["alice"]] * 2
+    assert [before_anything, await names(on_disk), await names(on_disk)] == [[], ["alice"], ["alice"]]
     assert disk.opened - opened == 1
+
+
+async def test_a_disk_that_cannot_be_read_from_the_start_is_an_error_until_it_can(
+    on_disk: Database, disk: Disk
+) -> None:
+    disk.fails = "xRead"
+    with pytest.raises(DatabaseUnusable):
+        await names(on_disk)
+
+    disk.fails = ""
+
+    assert await names(on_disk) == []
 
 
 async def test_a_damaged_page_is_an_error_and_not_an_answer(on_disk: Database, database_path: Path) -> None:

@@ -8,16 +8,12 @@ CREATE TABLE facts (
 );
 INSERT INTO facts (name, value) VALUES ('heartbeat', 0), ('records_kept_since', 0);
 
--- `entries` and `digest` are the number and digest of the newest entry, `expiring` how many grants have a date.
-ALTER TABLE accounts ADD COLUMN entries BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE accounts ADD COLUMN digest TEXT NOT NULL DEFAULT '';
-ALTER TABLE accounts ADD COLUMN expiring BIGINT NOT NULL DEFAULT 0;
-
--- Append-only. `digest` covers the row and the digest before it. A charge has its request's id: it happens once.
+-- Append-only, in the order of their commits, so that a commit touches few pages. `digest` covers the row and the digest
+-- before it. A charge has its request's id: it happens once.
 CREATE TABLE numbered_entries (
-    organisation_id TEXT NOT NULL,
-    number BIGINT NOT NULL,
+    number INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
+    organisation_id TEXT NOT NULL,
     at BIGINT NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('grant', 'charge', 'refund', 'expiry', 'adjustment')),
     amount_ticks BIGINT NOT NULL,
@@ -26,29 +22,37 @@ CREATE TABLE numbered_entries (
     key_id TEXT,
     model TEXT,
     reserved_ticks BIGINT,
-    digest TEXT NOT NULL,
-    PRIMARY KEY (organisation_id, number)
-) WITHOUT ROWID;
+    digest TEXT NOT NULL
+);
 
 INSERT INTO numbered_entries
 SELECT
-    organisation_id, ROW_NUMBER() OVER (PARTITION BY organisation_id ORDER BY at, id), id, at, kind, amount_ticks,
-    reason, request_id, key_id, model, reserved_ticks, ''
+    ROW_NUMBER() OVER (ORDER BY at, id), id, organisation_id, at, kind, amount_ticks, reason, request_id, key_id,
+    model, reserved_ticks, ''
 FROM entries;
 
-UPDATE accounts SET entries = (
-    SELECT COUNT(*) FROM entries WHERE entries.organisation_id = accounts.organisation_id
-);
-
--- One per request, also for those that cost nothing. Never what was said. Request ids sort by time.
-CREATE TABLE usage_records (
+-- A meter counts what one key uses of one model at one endpoint.
+CREATE TABLE meters (
+    id INTEGER PRIMARY KEY,
     organisation_id TEXT NOT NULL,
-    request_id TEXT NOT NULL,
-    began_at BIGINT NOT NULL,
-    at BIGINT NOT NULL,
     key_id TEXT NOT NULL,
     model TEXT NOT NULL,
     endpoint TEXT NOT NULL,
+    UNIQUE (organisation_id, key_id, model, endpoint)
+);
+
+INSERT INTO meters (organisation_id, key_id, model, endpoint)
+SELECT DISTINCT organisation_id, COALESCE(key_id, ''), COALESCE(model, ''), COALESCE(endpoint, '')
+FROM entries
+WHERE kind = 'charge';
+
+-- One per request, also for those that cost nothing, in the order in which they ended. Never what was said.
+CREATE TABLE usage_records (
+    number INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    meter_id BIGINT NOT NULL,
+    began_at BIGINT NOT NULL,
+    at BIGINT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('finished', 'interrupted', 'failed', 'refused')),
     error TEXT NOT NULL,
     streamed BIGINT NOT NULL,
@@ -59,29 +63,43 @@ CREATE TABLE usage_records (
     reasoning_tokens BIGINT NOT NULL,
     cost_ticks BIGINT NOT NULL,
     first_token_milliseconds BIGINT,
-    total_milliseconds BIGINT NOT NULL,
-    PRIMARY KEY (organisation_id, request_id)
-) WITHOUT ROWID;
+    total_milliseconds BIGINT NOT NULL
+);
 
 INSERT INTO usage_records
 SELECT
-    organisation_id, id, at, at, COALESCE(key_id, ''), COALESCE(model, ''), COALESCE(endpoint, ''),
-    CASE reason WHEN '' THEN 'finished' ELSE 'interrupted' END, '', 0, COALESCE(prompt_tokens, 0),
-    COALESCE(cached_tokens, 0), COALESCE(image_tokens, 0), COALESCE(output_tokens, 0), COALESCE(reasoning_tokens, 0),
-    -amount_ticks, NULL, 0
-FROM entries
-WHERE kind = 'charge';
+    ROW_NUMBER() OVER (ORDER BY e.at, e.id), e.id, m.id, e.at, e.at,
+    CASE e.reason WHEN '' THEN 'finished' ELSE 'interrupted' END, '', 0, COALESCE(e.prompt_tokens, 0),
+    COALESCE(e.cached_tokens, 0), COALESCE(e.image_tokens, 0), COALESCE(e.output_tokens, 0),
+    COALESCE(e.reasoning_tokens, 0), -e.amount_ticks, NULL, 0
+FROM entries e
+JOIN meters m ON
+    m.organisation_id = e.organisation_id AND m.key_id = COALESCE(e.key_id, '') AND m.model = COALESCE(e.model, '')
+    AND m.endpoint = COALESCE(e.endpoint, '')
+WHERE e.kind = 'charge';
+
+-- Whose entries and records are whose. Written by who reads, for all that came since (`entries_indexed` and
+-- `records_indexed`): kept with each commit, an index would cost every organisation a page of it.
+CREATE TABLE entries_of (
+    organisation_id TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    PRIMARY KEY (organisation_id, number)
+) WITHOUT ROWID;
+CREATE TABLE records_of (
+    organisation_id TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    PRIMARY KEY (organisation_id, request_id)
+) WITHOUT ROWID;
+INSERT INTO facts (name, value) VALUES ('entries_indexed', 0), ('records_indexed', 0);
 
 DROP TABLE entries;
 ALTER TABLE numbered_entries RENAME TO entries;
 
 -- Sums by the hour and the day (since 1970, UTC) in which requests ended. Pages and invoices read these.
 CREATE TABLE usage_hours (
-    organisation_id TEXT NOT NULL,
+    meter_id BIGINT NOT NULL,
     hour BIGINT NOT NULL,
-    key_id TEXT NOT NULL,
-    model TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
     requests BIGINT NOT NULL,
     failed BIGINT NOT NULL,
     refused BIGINT NOT NULL,
@@ -91,22 +109,19 @@ CREATE TABLE usage_hours (
     output_tokens BIGINT NOT NULL,
     reasoning_tokens BIGINT NOT NULL,
     cost_ticks BIGINT NOT NULL,
-    PRIMARY KEY (organisation_id, hour, key_id, model, endpoint)
+    PRIMARY KEY (meter_id, hour)
 ) WITHOUT ROWID;
 
 INSERT INTO usage_hours
 SELECT
-    organisation_id, at / 3600000000, key_id, model, endpoint, COUNT(*), 0, 0, SUM(prompt_tokens), SUM(cached_tokens),
-    SUM(image_tokens), SUM(output_tokens), SUM(reasoning_tokens), SUM(cost_ticks)
+    meter_id, at / 3600000000, COUNT(*), 0, 0, SUM(prompt_tokens), SUM(cached_tokens), SUM(image_tokens),
+    SUM(output_tokens), SUM(reasoning_tokens), SUM(cost_ticks)
 FROM usage_records
-GROUP BY organisation_id, at / 3600000000, key_id, model, endpoint;
+GROUP BY meter_id, at / 3600000000;
 
 CREATE TABLE usage_days (
-    organisation_id TEXT NOT NULL,
+    meter_id BIGINT NOT NULL,
     day BIGINT NOT NULL,
-    key_id TEXT NOT NULL,
-    model TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
     requests BIGINT NOT NULL,
     failed BIGINT NOT NULL,
     refused BIGINT NOT NULL,
@@ -116,15 +131,15 @@ CREATE TABLE usage_days (
     output_tokens BIGINT NOT NULL,
     reasoning_tokens BIGINT NOT NULL,
     cost_ticks BIGINT NOT NULL,
-    PRIMARY KEY (organisation_id, day, key_id, model, endpoint)
+    PRIMARY KEY (meter_id, day)
 ) WITHOUT ROWID;
 
 INSERT INTO usage_days
 SELECT
-    organisation_id, hour / 24, key_id, model, endpoint, SUM(requests), 0, 0, SUM(prompt_tokens), SUM(cached_tokens),
-    SUM(image_tokens), SUM(output_tokens), SUM(reasoning_tokens), SUM(cost_ticks)
+    meter_id, hour / 24, SUM(requests), 0, 0, SUM(prompt_tokens), SUM(cached_tokens), SUM(image_tokens),
+    SUM(output_tokens), SUM(reasoning_tokens), SUM(cost_ticks)
 FROM usage_hours
-GROUP BY organisation_id, hour / 24, key_id, model, endpoint;
+GROUP BY meter_id, hour / 24;
 
 -- Open streams only, with what they had used at their last checkpoint. A row that a crash left is settled at that.
 DROP TABLE holds;
