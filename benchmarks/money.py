@@ -31,7 +31,7 @@ from leadline.limits.limiter import Limiter
 from leadline.money import Ticks, usd
 from leadline.storage.database import Database, Write
 
-ACCOUNTS = 50
+ACCOUNTS = 8
 _SECONDS = 2.0
 _ROUNDS = 5
 # Made beforehand: they are no part of what the ledger costs.

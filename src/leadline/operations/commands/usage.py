@@ -4,6 +4,8 @@ from dataclasses import asdict
 from typing import get_args
 from uuid import UUID
 
+from msgspec import structs
+
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, rfc3339
 from leadline.errors import InvalidRequest
 from leadline.ledger.usage import COUNTS, Group, UsageBook, UsageRecord
@@ -95,8 +97,8 @@ def _key(instance: Instance, key_id: str) -> Result:
 
 
 def _record(instance: Instance, record: UsageRecord) -> Result:
-    fields: Result = asdict(record)
-    usage: Result = fields.pop("usage")
+    fields: Result = structs.asdict(record)
+    usage = asdict(fields.pop("usage"))
     del fields["organisation_id"]
     times = {name: rfc3339(fields[name]) for name in ("began_at", "at")}
     return fields | times | usage | _key(instance, record.key_id)
