@@ -29,6 +29,8 @@ bench: dev ## Benchmarks against the bare engine; prints a table.
 
 proof: dev ## The long counts.
 	$(BIN)/python -m pytest -n 2 -m "not model" --hypothesis-profile=proof tests/property tests/unit
+	$(BIN)/python -m pytest -m "not model" --hypothesis-profile=proof tests/faults
+	$(BIN)/python -m tests.proof
 	$(BIN)/python -m pytest -m model tests/faults
 
 dev: $(VENV)/.dev $(JS)/node_modules/.installed

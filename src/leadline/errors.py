@@ -71,6 +71,10 @@ class ModelNotFound(NotFound):
     """No such model."""
 
 
+class PreviousResponseNotFound(NotFound):
+    """There is no stored response with this id."""
+
+
 class InsufficientCredits(Refused):
     """The credits do not cover this request. Add credits, then send it again."""
 

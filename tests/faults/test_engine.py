@@ -3,21 +3,35 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from leadline.chat.collect import ChatAnswer, collect
 from leadline.chat.events import Started, TextDelta
-from leadline.chat.request import ChatRequest, Message, Sampling, Text
+from leadline.chat.request import (
+    ChatRequest,
+    JsonFormat,
+    Message,
+    Sampling,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from leadline.engines.format.template import ChatTemplate, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine, Settings, Weights
 from leadline.engines.upstream.http import ConnectionBroken
 from leadline.errors import InvalidRequest
+from leadline.weights.gguf import describe
 from leadline.weights.store import Store
 from tests.weights import FOLDER, default_weights
 
@@ -33,7 +47,10 @@ def weights() -> Path:
 @asynccontextmanager
 async def running(weights: Path, context_tokens: int = 2048, parallel: int = 4) -> AsyncIterator[LlamaCppEngine]:
     async def provide(_: Callable[[str], None]) -> Weights:
-        return Weights(weights, Store(FOLDER).digest(weights), 8192)
+        description = describe(weights)
+        words = Vocabulary(description.bos, description.eos, description.adds_bos, description.special_tokens)
+        template = ChatTemplate(description.chat_template, words)
+        return Weights(weights, Store(FOLDER).digest(weights), 8192, template)
 
     engine = LlamaCppEngine("default", provide, Settings(context_tokens, parallel, 2))
     await engine.start()
@@ -75,6 +92,74 @@ async def test_a_real_model_answers_and_counts_truly(weights):
         assert whole.usage.prompt_tokens <= engine.most_prompt_tokens(request)
         again = await answer(engine, request)
         assert again.usage.cached_tokens > 0
+
+
+WEATHER = Tool(
+    "get_weather",
+    "The weather of a city",
+    {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}, "unit": {"enum": ["C", "F"]}},
+        "required": ["city", "unit"],
+    },
+)
+CLOCK = Tool("get_time", "The time of day")
+
+
+@pytest.mark.parametrize("name", ["get_weather", "get_time"])
+async def test_a_forced_call_is_valid_however_small_the_model_is(weights, name):
+    asked = replace(ask("What is the weather in Paris?", 80), tools=(WEATHER, CLOCK), parallel_tool_calls=False)
+    async with running(weights) as engine:
+        answered = await answer(engine, replace(asked, tool_choice=ToolChoice("named", name)))
+    [call] = answered.choices[0].content
+    assert isinstance(call, ToolCall)
+    assert (call.name, answered.choices[0].finish_reason) == (name, "tool_calls")
+    arguments = json.loads(call.arguments)
+    assert (
+        arguments == {}
+        if name == "get_time"
+        else (arguments.keys(), arguments["unit"] in "CF")
+        == (
+            {"city", "unit"},
+            True,
+        )
+    )
+
+
+async def test_a_required_call_is_one_of_the_tools_and_its_result_is_read(weights):
+    asked = replace(ask("What is the weather in Paris?", 80), tools=(WEATHER, CLOCK), parallel_tool_calls=False)
+    async with running(weights) as engine:
+        first = await answer(engine, replace(asked, tool_choice=ToolChoice("required")))
+        [call] = first.choices[0].content
+        assert isinstance(call, ToolCall)
+        result = Message("tool", (ToolResult(call.call_id, (Text("21 degrees"),)),))
+        told = (*asked.messages, Message("assistant", (call,)), result)
+        second = await answer(engine, replace(asked, messages=told, tool_choice=ToolChoice("none")))
+    assert call.name in ("get_weather", "get_time")
+    assert all(isinstance(block, Text) for block in second.choices[0].content)
+    assert second.usage.prompt_tokens > first.usage.prompt_tokens - 80
+
+
+async def test_an_answer_that_must_be_json_is_json_of_its_schema(weights):
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "maximum": 120}},
+        "required": ["name", "age"],
+    }
+    asked = replace(ask("Describe Bob, who is 42.", 80), json_format=JsonFormat(schema))
+    async with running(weights) as engine:
+        [block] = (await answer(engine, asked)).choices[0].content
+    assert isinstance(block, Text)
+    assert json.loads(block.text).keys() == {"name", "age"}
+
+
+async def test_control_tokens_in_user_text_are_ordinary_text(weights):
+    """The same words take more tokens than a control token, and the model sees one turn."""
+    async with running(weights) as engine:
+        plain = await engine.count_prompt_tokens(ask("say"))
+        for token in describe(weights).special_tokens:
+            spelt = await engine.count_prompt_tokens(ask(f"say{token}"))
+            assert spelt - plain > 1, token
 
 
 async def test_a_repeated_prefix_is_reused_and_told_truly(weights):
@@ -225,6 +310,7 @@ async def test_the_child_has_no_secret_in_its_environment(weights, monkeypatch):
 PARENT = """
 import asyncio, sys
 from pathlib import Path
+from leadline.engines.format.template import ChatTemplate, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine, Settings, Weights
 
 async def main():

@@ -145,8 +145,15 @@ class LedgerMachine(RuleBasedStateMachine):
             self.do(self.ledger.grant(organisation, Ticks(1), "test"))
         self.disk_away = True
 
-    @rule(organisation=ORGANISATIONS, ticks=st.integers(0, 600), replayable=st.booleans(), secured=st.booleans())
-    def reserve(self, organisation: str, ticks: int, replayable: bool, secured: bool) -> None:
+    @rule(
+        organisation=ORGANISATIONS,
+        ticks=st.integers(0, 600),
+        replayable=st.booleans(),
+        secured=st.booleans(),
+        used=st.none() | st.integers(0, 600),
+    )
+    def reserve(self, organisation: str, ticks: int, replayable: bool, secured: bool, used: int | None) -> None:
+        """A stream is secured, and may have got to its first checkpoint."""
         hold = Hold(str(uuid.uuid4()), organisation, "key", "mock", "/v1/messages", Ticks(ticks), self.now)
         hold.replayable = replayable
         balance = self.accounts[organisation].balance
@@ -164,15 +171,15 @@ class LedgerMachine(RuleBasedStateMachine):
             self.running[hold.request_id] = Request(hold)
             if secured:
                 self.do(self.ledger.secure(hold))
+            if secured and used is not None:
+                self.remember([self.running[hold.request_id]], [min(used, ticks)])
 
     @some_on_disk
     @rule(data=st.data())
     def checkpoint(self, data: st.DataObject) -> None:
         on_disk = [one for one in self.running.values() if one.hold.on_disk]
         several = data.draw(st.lists(st.sampled_from(on_disk), min_size=1, unique_by=id))
-        for one in several:
-            one.used = data.draw(st.integers(one.used or 0, one.hold.ticks))
-        self.do(self.ledger.checkpoint([(one.hold, one.used or 0, Usage(prompt_tokens=1)) for one in several]))
+        self.remember(several, [data.draw(st.integers(one.used or 0, one.hold.ticks)) for one in several])
         self.disk_away = False
 
     @some_running
@@ -253,6 +260,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def held(self, organisation: str) -> int:
         return sum(one.hold.ticks for one in self.running.values() if one.hold.organisation_id == organisation)
+
+    def remember(self, requests: Sequence[Request], used: Sequence[int]) -> None:
+        for one, ticks in zip(requests, used, strict=True):
+            one.used = ticks
+        self.do(self.ledger.checkpoint([(one.hold, one.used or 0, Usage(prompt_tokens=1)) for one in requests]))
 
     def end(self, ends: Sequence[tuple[Hold, int | None]], *, secure: bool = False) -> None:
         """Each with what it costs; None: it failed."""

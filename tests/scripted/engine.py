@@ -17,7 +17,7 @@ from leadline.chat.events import (
     Usage,
 )
 from leadline.chat.request import ChatRequest, Text, ToolResult
-from leadline.engines.engine import EngineStatus, ModelFacts
+from leadline.engines.engine import EngineStatus, ModelFacts, Token
 from leadline.errors import EngineFailed, Unavailable
 
 CAPABILITIES = frozenset(("chat", "tools", "json", "logprobs", "reasoning"))
@@ -70,6 +70,10 @@ class ScriptedEngine:
 
     async def count_prompt_tokens(self, request: ChatRequest) -> int | None:
         return prompt_tokens(request)
+
+    async def tokenize(self, model: str, text: str) -> tuple[Token, ...] | None:
+        """A token a word, numbered by its length."""
+        return tuple(Token(len(word), word.encode()) for word in text.split())
 
     async def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         self.requests.append(request)

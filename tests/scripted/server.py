@@ -1,6 +1,7 @@
 """A whole server on the scripted engine: real HTTP, real SQLite, in a thread of this process."""
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from decimal import Decimal
@@ -101,6 +102,7 @@ class ScriptedServer:
         self.server.stopping.set()
         await serving
         await self.pipeline.replays.close(DEADLINE_SECONDS)
+        await self.pipeline.deferred.close(DEADLINE_SECONDS)
         watch.cancel()
         await self.instance.close()
 
@@ -117,9 +119,11 @@ class ScriptedServer:
 
         return self.run(read())
 
+    def entries(self) -> list[Entry]:
+        return self.run(self.instance.ledger.entries(self.organisation_id))
+
     def charges(self) -> list[Entry]:
-        entries = self.run(self.instance.ledger.entries(self.organisation_id))
-        return [entry for entry in entries if entry.kind == "charge"]
+        return [entry for entry in self.entries() if entry.kind == "charge"]
 
     def wait_until(self, holds: Any) -> None:
         """Wait, in the server's loop, until `holds()` is true."""
@@ -141,4 +145,13 @@ class ScriptedServer:
     def restart(self, *, drains: bool = True) -> None:
         """Stop, and start again on the same folder, with a fresh engine and on another port."""
         self.stop(drains=drains)
+        self._start()
+
+    def crash(self) -> None:
+        """Lose all but what the disk holds at this moment, in which nothing may be written, and start again on that."""
+        copy = shutil.copytree(self.data, self.data.with_name(f"{self.data.name}+"))
+        for connection in list(self.server.server_state.connections):
+            self.loop.call_soon_threadsafe(connection.transport.abort)
+        self.stop(drains=False)
+        self.data = copy
         self._start()

@@ -22,6 +22,7 @@ class Commits:
         self.count = 0
         self.spared = 0
         self.refusals = 0
+        self._one_only = False
         self._open = threading.Event()
         self._open.set()
         self._standing = threading.Event()
@@ -35,6 +36,13 @@ class Commits:
         assert await asyncio.to_thread(self._standing.wait, HANGS_SECONDS)
 
     def let_go(self) -> None:
+        self._one_only = False
+        self._open.set()
+
+    def let_one_go(self) -> None:
+        """The one that stands there; the next one waits again."""
+        self._one_only = True
+        self._standing.clear()
         self._open.set()
 
     def watch(self, connection: apsw.Connection) -> None:
@@ -43,6 +51,8 @@ class Commits:
     def _refuses(self) -> bool:
         self._standing.set()
         self._open.wait(HANGS_SECONDS)
+        if self._one_only:
+            self._open.clear()
         if self.spared:
             self.spared -= 1
         elif self.refusals:

@@ -65,6 +65,7 @@ class ApiKey:
     cap: SpendCap | None = None
     limit: Limit | None = None
     previous_expires_at: int | None = None
+    modified_at: int = 0
 
     def state(self, now: int) -> State:
         if self.revoked_at is not None:
@@ -107,14 +108,15 @@ class ApiKeys:
 
     async def load(self) -> None:
         rows = await self._database.rows(
-            "SELECT digest, previous_digest, last_used_at,"
+            "SELECT digest, previous_digest, last_used_at, modified_at,"
             " id, organisation_id, name, last_four, created_at, disabled_at, revoked_at, expires_at, endpoints, models,"
             " cap_ticks, cap_period, requests_per_second, requests_per_minute, tokens_per_minute, concurrent_requests,"
             " previous_expires_at FROM api_keys"
         )
-        for digest, previous_digest, last_used_at, *row in rows:
+        for digest, previous_digest, last_used_at, modified_at, *row in rows:
             previous = bytes.fromhex(previous_digest) if previous_digest is not None else None
-            key = self._add(_key_of(row), bytes.fromhex(digest), previous)
+            key = _key_of(row)
+            key = self._add(replace(key, modified_at=modified_at or key.created_at), bytes.fromhex(digest), previous)
             if last_used_at is not None:
                 self._last_used[key.id] = last_used_at
 
@@ -129,20 +131,31 @@ class ApiKeys:
             raise Unauthenticated(_why_not(secret.key, now))
         return secret.key
 
+    def identify(self, presented: str | None) -> ApiKey:
+        """The key that was presented, also where it is disabled or has expired; Unauthenticated where it was revoked or
+        is none of ours."""
+        if presented is None:
+            raise Unauthenticated
+        secret = self._secrets.get(self._digest(presented)) if len(presented) <= _LONGEST_KEY else None
+        if secret is None or secret.key.revoked_at is not None:
+            raise Unauthenticated(_INCORRECT)
+        return secret.key
+
     async def create(self, organisation_id: str, options: KeyOptions | str) -> tuple[ApiKey, str]:
         """A new key and its text, which is never to be had again. A name alone: a key that may do everything."""
         if isinstance(options, str):
             options = KeyOptions(options)
         public_id = _characters(8)
         text = _new_text(public_id)
-        bare = ApiKey(public_id, organisation_id, options.name, text[-4:], self.clock())
+        now = self.clock()
+        bare = ApiKey(public_id, organisation_id, options.name, text[-4:], now, modified_at=now)
         key, digest = _with(bare, options), self._digest(text)
         write = Write(
             "INSERT INTO api_keys (id, organisation_id, digest, last_four, created_at, name, expires_at, endpoints,"
             " models, cap_ticks, cap_period, requests_per_second, requests_per_minute, tokens_per_minute,"
-            " concurrent_requests)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-            (key.id, organisation_id, digest.hex(), key.last_four, key.created_at, *_option_values(options)),
+            " concurrent_requests, modified_at)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+            (key.id, organisation_id, digest.hex(), key.last_four, now, *_option_values(options), now),
         )
         return await self._commit(write, lambda: self._add(key, digest, None)), text
 
@@ -151,15 +164,16 @@ class ApiKeys:
         write = Write(
             "UPDATE api_keys SET name = $1, expires_at = $2, endpoints = $3, models = $4, cap_ticks = $5,"
             " cap_period = $6, requests_per_second = $7, requests_per_minute = $8, tokens_per_minute = $9,"
-            " concurrent_requests = $10 WHERE id = $11",
-            (*_option_values(options), key.id),
+            " concurrent_requests = $10, modified_at = $11 WHERE id = $12",
+            (*_option_values(options), now := self.clock(), key.id),
         )
-        return await self._change(key, write, lambda known: _with(known, options))
+        return await self._change(key, write, lambda known: _with(replace(known, modified_at=now), options))
 
     async def rotate(self, key: ApiKey, overlap_microseconds: int) -> tuple[ApiKey, str]:
         """The key with a new secret, and its text. The present secret works until the overlap ends, an older one stops
         at once."""
-        text, stops_at = _new_text(key.id), self.clock() + overlap_microseconds
+        text, now = _new_text(key.id), self.clock()
+        stops_at = now + overlap_microseconds
         digest, last_four = self._digest(text), text[-4:]
 
         def remember() -> ApiKey:
@@ -167,30 +181,48 @@ class ApiKeys:
             if oldest is not None:
                 del self._secrets[oldest]
             self._digests[key.id] = (digest, present)
-            return self._remember(replace(known, last_four=last_four, previous_expires_at=stops_at))
+            rotated = replace(known, last_four=last_four, previous_expires_at=stops_at, modified_at=now)
+            return self._remember(rotated)
 
         write = Write(
-            "UPDATE api_keys SET previous_digest = digest, previous_expires_at = $1, digest = $2, last_four = $3"
-            " WHERE id = $4",
-            (stops_at, digest.hex(), last_four, key.id),
+            "UPDATE api_keys SET previous_digest = digest, previous_expires_at = $1, digest = $2, last_four = $3,"
+            " modified_at = $4 WHERE id = $5",
+            (stops_at, digest.hex(), last_four, now, key.id),
         )
         return await self._commit(write, remember), text
 
     async def disable(self, key: ApiKey) -> ApiKey:
         """Until it is enabled. A second time changes nothing."""
         now = self.clock()
-        write = Write("UPDATE api_keys SET disabled_at = COALESCE(disabled_at, $1) WHERE id = $2", (now, key.id))
-        return await self._change(key, write, lambda known: replace(known, disabled_at=known.disabled_at or now))
+        write = Write(
+            "UPDATE api_keys SET disabled_at = $1, modified_at = $1 WHERE id = $2 AND disabled_at IS NULL",
+            (now, key.id),
+            rows=None,
+        )
+
+        def disabled(known: ApiKey) -> ApiKey:
+            return known if known.disabled_at is not None else replace(known, disabled_at=now, modified_at=now)
+
+        return await self._change(key, write, disabled)
 
     async def enable(self, key: ApiKey) -> ApiKey:
-        write = Write("UPDATE api_keys SET disabled_at = NULL WHERE id = $1", (key.id,))
-        return await self._change(key, write, lambda known: replace(known, disabled_at=None))
+        now = self.clock()
+        write = Write("UPDATE api_keys SET disabled_at = NULL, modified_at = $1 WHERE id = $2", (now, key.id))
+        return await self._change(key, write, lambda known: replace(known, disabled_at=None, modified_at=now))
 
     async def revoke(self, key: ApiKey) -> ApiKey:
         """For good: a revoked key cannot be enabled. A second time changes nothing."""
         now = self.clock()
-        write = Write("UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $1) WHERE id = $2", (now, key.id))
-        return await self._change(key, write, lambda known: replace(known, revoked_at=known.revoked_at or now))
+        write = Write(
+            "UPDATE api_keys SET revoked_at = $1, modified_at = $1 WHERE id = $2 AND revoked_at IS NULL",
+            (now, key.id),
+            rows=None,
+        )
+
+        def revoked(known: ApiKey) -> ApiKey:
+            return known if known.revoked_at is not None else replace(known, revoked_at=now, modified_at=now)
+
+        return await self._change(key, write, revoked)
 
     def find_by_id(self, key_id: str) -> ApiKey | None:
         return self._by_id.get(key_id)

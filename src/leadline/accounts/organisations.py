@@ -44,10 +44,13 @@ class Organisations:
         rows = await self._database.rows("SELECT id FROM organisations WHERE suspended_at IS NOT NULL")
         self._suspended = frozenset(organisation_id for (organisation_id,) in rows)
 
+    def is_suspended(self, organisation_id: str) -> bool:
+        assert self._suspended is not None, "load comes first"
+        return organisation_id in self._suspended
+
     def refuse_if_suspended(self, organisation_id: str) -> None:
         """PermissionDenied for every key of a suspended organisation."""
-        assert self._suspended is not None, "load comes first"
-        if organisation_id in self._suspended:
+        if self.is_suspended(organisation_id):
             raise PermissionDenied("This organisation is suspended. Ask the administrator of this server.")
 
     async def users(self) -> list[User]:
@@ -57,6 +60,11 @@ class Organisations:
             " ON o.id = u.organisation_id ORDER BY u.created_at, u.id"
         )
         return [User(*row) for row in rows]
+
+    async def first_user(self, organisation_id: str) -> User:
+        """Who came first to the organisation."""
+        [first, *_] = [user for user in await self.users() if user.organisation_id == organisation_id]
+        return first
 
     async def user(self, email: str | None) -> User:
         """The user with this e-mail; None: the only organisation's first user."""

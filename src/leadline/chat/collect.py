@@ -1,5 +1,6 @@
 """A whole answer is a folded stream, so there is one generating path, not two."""
 
+import json
 from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 
@@ -49,10 +50,20 @@ class _Gathered:
         content: list[Reasoning | Text | ToolCall] = []
         if self.reasoning:
             content.append(Reasoning("".join(self.reasoning)))
-        if self.text:
-            content.append(Text("".join(self.text)))
-        content += [ToolCall(call_id, name, "".join(pieces) or "{}") for call_id, name, pieces in self.calls]
+        calls = [ToolCall(call_id, name, "".join(pieces) or "{}") for call_id, name, pieces in self.calls]
+        # A call that was cut before its arguments were whole is none that anybody could make: it is told as text.
+        text = "".join(self.text) + "".join(call.name + call.arguments for call in calls if not _is_whole(call))
+        if text:
+            content.append(Text(text))
+        content += [call for call in calls if _is_whole(call)]
         return Choice(tuple(content), self.finished.reason, self.finished.stop_sequence, tuple(self.logprobs))
+
+
+def _is_whole(call: ToolCall) -> bool:
+    try:
+        return isinstance(json.loads(call.arguments), dict)
+    except ValueError:
+        return False
 
 
 class Collector:

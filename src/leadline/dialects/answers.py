@@ -2,17 +2,17 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from leadline.chat.collect import ChatAnswer, Collector, collect
+from leadline.chat.collect import ChatAnswer, Collector
 from leadline.chat.events import ChatEvent, Finished, Started
 from leadline.chat.request import ChatRequest
 from leadline.clock import now_microseconds
 from leadline.dialects.exchange import Exchange, Headers
-from leadline.errors import LeadlineError, RateLimits, Unavailable
+from leadline.errors import ClientGone, LeadlineError, RateLimits, Unavailable
 from leadline.serving.generation import Call, Generation
 from leadline.serving.pipeline import Caller, Pipeline
 from leadline.serving.replays import Recording, Replays
@@ -30,7 +30,9 @@ _JSON, _EVENTS = b"application/json", b"text/event-stream; charset=utf-8"
 _STOPPING = "The server is stopping. Send the request again."
 
 
-class StreamEncoder(Protocol):
+class Encoder(Protocol):
+    """What goes out for each batch; of a whole answer nothing until the last one."""
+
     def encode(self, batch: tuple[ChatEvent, ...]) -> bytes: ...
 
 
@@ -39,47 +41,69 @@ class Form:
     """How one dialect writes an answer. `keep_alive` is what its streams send to say nothing; `error` is an error in
     the middle of one."""
 
-    stream: Callable[[Generation], StreamEncoder] | None
-    whole: Callable[[Generation, ChatAnswer], bytes]
+    stream: Callable[[Generation], Encoder] | None
+    whole: Callable[[Generation], Encoder]
     error: Callable[[LeadlineError, str], bytes]
     limits: Callable[[RateLimits, int], Headers]
     keep_alive: bytes
 
 
+# Admits a request and gives the work that makes its recording.
+Begin = Callable[[Recording], Awaitable[Coroutine[Any, Any, None]]]
+
+
 async def answer_chat(pipeline: Pipeline, caller: Caller, exchange: Exchange, request: ChatRequest, form: Form) -> None:
     """Run `request` and answer it. With an Idempotency-Key it runs once."""
     key = exchange.header(b"idempotency-key")
-    streams = form.stream is not None
-    call = Call(exchange.request_id, exchange.path, streams, replayable=key is not None)
     if key is None:
-        generation = await pipeline.start(caller, request, call)
-        exchange.headers += form.limits(generation.limits, now_microseconds())
-        await (_send_stream if streams else _send_whole)(exchange, generation, form)
+        generation = await start(pipeline, caller, exchange, request, form)
+        await (_send_whole if form.stream is None else _send_stream)(exchange, generation, form)
         return
+
+    async def begin(recording: Recording) -> Coroutine[Any, Any, None]:
+        generation = await start(pipeline, caller, exchange, request, form)
+        recording.content_type = _JSON if form.stream is None else _EVENTS
+        return _record(exchange, generation, form, recording, pipeline.replays)
+
+    await send_recorded(exchange, await record_once(pipeline, caller, exchange, key, begin), form)
+
+
+async def start(pipeline: Pipeline, caller: Caller, exchange: Exchange, request: ChatRequest, form: Form) -> Generation:
+    """Admit `request`; the answer will tell its limits."""
+    replayable = exchange.header(b"idempotency-key") is not None
+    call = Call(exchange.request_id, exchange.path, form.stream is not None, replayable=replayable)
+    generation = await pipeline.start(caller, request, call)
+    exchange.headers += form.limits(generation.limits, now_microseconds())
+    return generation
+
+
+async def record_once(pipeline: Pipeline, caller: Caller, exchange: Exchange, key: str, begin: Begin) -> Recording:
+    """The recording of the answer to a request with an Idempotency-Key, which `begin` begins where it is the first."""
     recording, first = await pipeline.replays.find(caller, key, exchange.path, exchange.body)
-    if first:
-        recording.request_id, recording.content_type = str(exchange.request_id), _EVENTS if streams else _JSON
-        try:
-            generation = await pipeline.start(caller, request, call)
-        except BaseException as error:
-            pipeline.replays.drop(recording, error)
-            raise
-        exchange.headers += form.limits(generation.limits, now_microseconds())
-        pipeline.replays.record(recording, _record(exchange, generation, form, recording, pipeline.replays))
-    else:
+    if not first:
         exchange.headers.append((b"idempotent-replayed", b"true"))
-    await _send_recorded(exchange, recording, form)
+        return recording
+    recording.request_id = str(exchange.request_id)
+    try:
+        work = await begin(recording)
+    except BaseException as error:
+        pipeline.replays.drop(recording, error)
+        raise
+    pipeline.replays.record(recording, work)
+    return recording
 
 
 async def _send_whole(exchange: Exchange, generation: Generation, form: Form) -> None:
     """Run the generation to its end and answer with all of it."""
     async with generation, exchange.while_connected():
         try:
+            encoder = form.whole(generation)
             async with aclosing(generation.events()) as batches:
-                answer = await collect(batches, generation.choices)
+                body = b"".join([encoder.encode(batch) async for batch in batches])
+            assert body, "an engine must end with Finished or raise"
         except asyncio.CancelledError:
             raise _stopped(exchange, generation) from None
-    await exchange.respond(200, form.whole(generation, answer), [], _JSON)
+    await exchange.respond(200, body, [], _JSON)
 
 
 async def _send_stream(exchange: Exchange, generation: Generation, form: Form) -> None:
@@ -100,6 +124,8 @@ async def _writing(exchange: Exchange, form: Form) -> "AsyncIterator[_Writer]":
         writer = _Writer(exchange, form.keep_alive)
         try:
             yield writer
+        except ClientGone:
+            raise
         except Exception as error:
             if not exchange.started:
                 raise
@@ -123,21 +149,22 @@ def _stopped(exchange: Exchange, generation: Generation) -> BaseException:
     return stopping
 
 
-async def _write_all(writer: "_Writer", generation: Generation, encoder: StreamEncoder) -> None:
+async def _write_all(writer: "_Writer", generation: Generation, encoder: Encoder) -> None:
     written = 0
     async with aclosing(generation.events()) as batches:
         async for batch in batches:
+            # Before the write: whoever hangs up meanwhile has not been given this batch, and does not pay for it.
+            if written and written % _BATCHES_PER_TURN == 0:
+                await asyncio.sleep(0)
             piece = encoder.encode(batch)
             if all(isinstance(event, Started) for event in batch):
                 writer.hold(piece)
             elif piece:
                 await writer.write(piece)
             written += 1
-            if written % _BATCHES_PER_TURN == 0:
-                await asyncio.sleep(0)
 
 
-async def _send_recorded(exchange: Exchange, recording: Recording, form: Form) -> None:
+async def send_recorded(exchange: Exchange, recording: Recording, form: Form) -> None:
     """Send what is recorded, a stream as it comes; the recording goes on without whoever hangs up."""
     exchange.request_id = uuid.UUID(recording.request_id)
     if form.stream is None:
@@ -145,7 +172,12 @@ async def _send_recorded(exchange: Exchange, recording: Recording, form: Form) -
             body = b"".join([piece async for piece in pieces])
         await exchange.respond(200, body, [], recording.content_type)
         return
-    async with _writing(exchange, form) as writer, _read(exchange, recording) as pieces:
+
+    def farewell(error: LeadlineError, request_id: str) -> bytes:
+        return recording.farewell or form.error(error, request_id)
+
+    parting = replace(form, error=farewell)
+    async with _writing(exchange, parting) as writer, _read(exchange, recording) as pieces:
         async for piece in pieces:
             await writer.write(piece)
     await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -176,20 +208,26 @@ async def _record(
                 raise
         recording.end()
     except asyncio.CancelledError:
-        recording.end(generation.stopped_by or Unavailable(_STOPPING))
+        _break_off(recording, form, generation.stopped_by or Unavailable(_STOPPING))
         raise
     except Exception as error:
-        recording.end(exchange.told(error))
+        _break_off(recording, form, exchange.told(error))
+
+
+def _break_off(recording: Recording, form: Form, error: LeadlineError) -> None:
+    if form.stream is not None:
+        recording.farewell = recording.held + form.error(error, recording.request_id)
+    recording.end(error)
 
 
 async def _record_all(generation: Generation, form: Form, recording: Recording, replays: Replays) -> None:
     """The last piece is made before the commit, to be kept with the charge."""
-    encode = form.stream(generation).encode if form.stream is not None else _encode_whole(generation, form)
-    held, last = b"", b""
+    encode = (form.stream or form.whole)(generation).encode
+    last = b""
 
     def body_with(batch: tuple[ChatEvent, ...]) -> bytes:
         nonlocal last
-        last = held + encode(batch)
+        last = recording.held + encode(batch)
         return recording.body + last
 
     replays.keep(generation, recording, body_with)
@@ -199,24 +237,29 @@ async def _record_all(generation: Generation, form: Form, recording: Recording, 
             if isinstance(batch[-1], Finished):
                 recording.add(last)
             elif all(isinstance(event, Started) for event in batch):
-                held += encode(batch)
+                recording.held += encode(batch)
             else:
-                recording.add(held + encode(batch))
-                held = b""
+                recording.add(recording.held + encode(batch))
+                recording.held = b""
             recorded += 1
             if recorded % _BATCHES_PER_TURN == 0:
                 await asyncio.sleep(0)
 
 
-def _encode_whole(generation: Generation, form: Form) -> Callable[[tuple[ChatEvent, ...]], bytes]:
-    """Nothing until the last batch, then the whole answer."""
-    collector = Collector(generation.choices)
+def collected(encode: Callable[[Generation, ChatAnswer], bytes]) -> Callable[[Generation], Encoder]:
+    """Folds an answer and encodes all of it at its end."""
+    return lambda generation: _Collected(generation, encode, Collector(generation.choices))
 
-    def encode(batch: tuple[ChatEvent, ...]) -> bytes:
-        answer = collector.add(batch)
-        return b"" if answer is None else form.whole(generation, answer)
 
-    return encode
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    generation: Generation
+    encode_answer: Callable[[Generation, ChatAnswer], bytes]
+    collector: Collector
+
+    def encode(self, batch: tuple[ChatEvent, ...]) -> bytes:
+        answer = self.collector.add(batch)
+        return b"" if answer is None else self.encode_answer(self.generation, answer)
 
 
 class _Writer:
@@ -243,6 +286,12 @@ class _Writer:
         self._writing, self._wrote_at = True, self._loop.time()
         await self._exchange.send({"type": "http.response.body", "body": piece, "more_body": True})
         self._writing = False
+        if self._exchange.lost:
+            raise ClientGone
+
+    async def _say_nothing(self) -> None:
+        with suppress(ClientGone):
+            await self.write(self._keep_alive)
 
     def stop(self) -> None:
         self._timer.cancel()
@@ -255,5 +304,5 @@ class _Writer:
             self._exchange.drop()
             return
         if not self._writing and silent_seconds >= KEEP_ALIVE_SECONDS:
-            self._beat = self._loop.create_task(self.write(self._keep_alive))
+            self._beat = self._loop.create_task(self._say_nothing())
         self._timer = self._loop.call_later(max(1.0, KEEP_ALIVE_SECONDS - silent_seconds), self._tick)

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import unquote
 
 from leadline.clock import now_microseconds
@@ -14,7 +15,9 @@ from leadline.dialects.anthropic.limits import encode_limits as anthropic_limits
 from leadline.dialects.exchange import Exchange, Headers, Receive, Send
 from leadline.dialects.openai import routes as openai
 from leadline.dialects.openai.errors import encode_error as openai_error
+from leadline.dialects.openai.keys import ROUTES as key_routes
 from leadline.dialects.openai.limits import encode_limits as openai_limits
+from leadline.dialects.responses import routes as responses
 from leadline.errors import ClientGone, LeadlineError, NotFound, RateLimited, RateLimits, WrongMethod
 from leadline.serving.pipeline import Caller, Pipeline
 
@@ -23,20 +26,21 @@ Routes = Mapping[tuple[str, str], Endpoint]
 EncodeError = Callable[[LeadlineError, str], tuple[int, bytes]]
 EncodeLimits = Callable[[RateLimits, int], Headers]
 
-_MODEL_PATHS = ("/v1/models/", "/v1/language-models/")
+# What a path can name: a model, in whose name there may be slashes, or the id of something that is stored.
+_PARAMETERS = {"{model}": "(?P<model>.+)", "{id}": "(?P<stored_id>[^/]+)"}
 _access = logging.getLogger("leadline.access")
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`routes` by method and path; a path that ends in `{model}` takes any model's name."""
+    """`routes` by method and path, in which `{model}` and `{id}` stand for what a path can name."""
 
     routes: Routes
     encode_error: EncodeError
     encode_limits: EncodeLimits
 
 
-_OPENAI = Dialect(openai.ROUTES, openai_error, openai_limits)
+_OPENAI = Dialect({**openai.ROUTES, **responses.routes(openai_limits)}, openai_error, openai_limits)
 _ANTHROPIC = Dialect(anthropic.ROUTES, anthropic_error, anthropic_limits)
 
 
@@ -71,6 +75,9 @@ class Api:
         )
 
     async def _answer(self, dialect: Dialect, exchange: Exchange) -> None:
+        if (about_key := key_routes.get((exchange.method, _path(exchange)))) is not None:
+            await about_key(self.pipeline, exchange)
+            return
         endpoint = _endpoint(dialect.routes, exchange)
         caller = self.pipeline.authenticate(exchange.api_key())
         await endpoint(self.pipeline, caller, exchange)
@@ -86,11 +93,7 @@ def _dialect_of(exchange: Exchange) -> Dialect:
 
 
 def _endpoint(routes: Routes, exchange: Exchange) -> Endpoint:
-    path = _path(exchange)
-    for prefix in _MODEL_PATHS:
-        if path.startswith(prefix) and len(path) > len(prefix):
-            exchange.model = unquote(path[len(prefix) :])
-            path = f"{prefix}{{model}}"
+    path = _known_path(routes, exchange)
     method = "GET" if exchange.method == "HEAD" else exchange.method
     if (method, path) in routes:
         return routes[method, path]
@@ -98,6 +101,25 @@ def _endpoint(routes: Routes, exchange: Exchange) -> Endpoint:
     if allowed:
         raise WrongMethod(f"{path} answers {allowed}, not {exchange.method[:20]}.", allowed)
     raise NotFound(f"There is nothing at {exchange.path[:200]}. The API's paths begin with /v1/.")
+
+
+def _known_path(routes: Routes, exchange: Exchange) -> str:
+    """The request's path as the routes have it, if they do. What it names is noted in the exchange."""
+    path, paths = _path(exchange), {path for _, path in routes}
+    if path not in paths:
+        for known in paths:
+            if "{" in known and (named := _pattern(known).fullmatch(path)):
+                names = {"model": "", "stored_id": ""} | named.groupdict()
+                exchange.model, exchange.stored_id = unquote(names["model"]), unquote(names["stored_id"])
+                return known
+    return path
+
+
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    for parameter, expression in _PARAMETERS.items():
+        path = path.replace(parameter, expression)
+    return re.compile(path, re.DOTALL)
 
 
 def _path(exchange: Exchange) -> str:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -45,8 +46,9 @@ class Exchange:
     receive: Receive
     send: Send
     request_id: uuid.UUID = field(default_factory=new_uuid)
-    # The model that the path names, where it names one.
+    # What the path names, where it names something: a model, or the id of a stored thing.
     model: str = ""
+    stored_id: str = ""
     body: bytes = b""
     # What goes into the answer's headers beside the usual.
     headers: Headers = field(default_factory=list)
@@ -62,12 +64,22 @@ class Exchange:
     def method(self) -> str:
         return str(self.scope["method"])
 
+    @property
+    def lost(self) -> bool:
+        """Whether the HTTP server has lost the connection: until the disconnect is received it drops what it is sent,
+        without a word. `send` is a method of uvicorn's state of this request, which knows."""
+        return bool(getattr(getattr(self.send, "__self__", None), "disconnected", False))
+
     def header(self, name: bytes) -> str | None:
         """The first header of this lower-case name; an empty one counts as absent."""
         for other, value in self.scope["headers"]:
             if other == name and value.strip():
                 return str(value.decode("latin-1").strip())
         return None
+
+    def query(self) -> dict[str, str]:
+        """The parameters in the URL; of several with one name the last."""
+        return dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
 
     def api_key(self) -> str | None:
         """The key that was presented, from either header. Two different ones are refused."""

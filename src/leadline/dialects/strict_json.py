@@ -45,6 +45,14 @@ def decode(raw: bytes, wire: type[_Wire]) -> _Wire:
         raise _in_words(str(error)) from None
 
 
+def convert(value: Any, wire: Any, at: str) -> Any:
+    """What lies at the field `at` of a body that was parsed, as a `wire`; or InvalidRequest."""
+    try:
+        return msgspec.convert(value, wire, strict=True)
+    except msgspec.ValidationError as error:
+        raise _in_words(str(error), at) from None
+
+
 def parse(raw: bytes) -> Any:
     """The JSON value of a body, or InvalidRequest."""
     _refuse_bombs(raw)
@@ -101,10 +109,10 @@ def _refuse_bombs(raw: bytes) -> None:
             raise InvalidRequest(f"The body is nested deeper than {DEEPEST} levels.")
 
 
-def _in_words(error: str) -> InvalidRequest:
-    """A validation error in our words, with the field as `param`."""
+def _in_words(error: str, at: str = "") -> InvalidRequest:
+    """A validation error in our words, with the field as `param`; `at` is where the value lies."""
     sentence, _, path = error.partition(" - at `$")
-    param = path.rstrip("`").lstrip(".").replace("[...]", "[]") or None
+    param = (at + path.rstrip("`")).lstrip(".").replace("[...]", "[]") or None
     if expected := _EXPECTED.match(sentence):
         wanted, got = (_words(side) for side in expected.groups())
         return InvalidRequest(f"{param or 'The body'} must be {wanted}, not {got}.", param)

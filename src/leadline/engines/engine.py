@@ -28,6 +28,14 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """A token of a model's vocabulary. Its bytes may be a part of a character."""
+
+    token_id: int
+    token_bytes: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """`detail` is a sentence for people: why not ready, or what runs."""
 
@@ -58,6 +66,9 @@ class Engine(Protocol):
 
     async def count_prompt_tokens(self, request: ChatRequest) -> int | None:
         """The prompt's exact tokens, template included. None where the engine cannot tell."""
+
+    async def tokenize(self, model: str, text: str) -> tuple[Token, ...] | None:
+        """`text` as plain tokens, without a template or what begins a prompt. None where the engine cannot tell."""
 
     def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         """Run the request, whose `model` is the engine's own name and whose `max_output_tokens` is set.

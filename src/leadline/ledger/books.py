@@ -46,6 +46,19 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """An answer, sealed, that its owner may fetch again under its request's id until its term."""
+
+    kind: str
+    content: bytes
+    at: int
+    expires_at: int
+
+
+Kept = Replay | Stored
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A line of the ledger. `at` is in microseconds, `amount_ticks` signed: what is given +, what is spent -."""
 
@@ -74,10 +87,10 @@ class Checkpointed:
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a request ended. A `failed` record has no charge."""
+    """How a request ended, and what is kept of its answer. A `failed` record has no charge."""
 
     record: UsageRecord
-    replay: Replay | None = None
+    kept: tuple[Kept, ...] = ()
 
 
 class Settled(msgspec.Struct, frozen=True, eq=False):
@@ -133,9 +146,10 @@ class _Page:
     entries: list[tuple[Value, ...]] = field(default_factory=list)
     records: list[UsageRecord] = field(default_factory=list)
     replays: list[tuple[Value, ...]] = field(default_factory=list)
+    stored: list[tuple[Value, ...]] = field(default_factory=list)
 
     def settle(self, item: Settled) -> None:
-        hold, record, replay = item.hold, item.outcome.record, item.outcome.replay
+        hold, record = item.hold, item.outcome.record
         request_id, organisation_id = hold.request_id, hold.organisation_id
         if self.opened.pop(request_id, None) is None and hold.on_disk:
             self.closed.append((request_id,))
@@ -153,13 +167,16 @@ class _Page:
             self.changes[organisation_id] = self.changes.get(organisation_id, 0) - cost_ticks
             if item.dated:
                 self.take_from_grants(organisation_id, cost_ticks)
-        if replay is not None:
-            self.replays.append(
-                (
-                    *(organisation_id, replay.key_digest, replay.body_digest, request_id, replay.answer),
-                    replay.expires_at,
-                )
-            )
+        for kept in item.outcome.kept:
+            self.keep(organisation_id, request_id, kept)
+
+    def keep(self, organisation_id: str, request_id: str, kept: Kept) -> None:
+        match kept:
+            case Replay():
+                row = organisation_id, kept.key_digest, kept.body_digest, request_id, kept.answer, kept.expires_at
+                self.replays.append(row)
+            case Stored():
+                self.stored.append((request_id, organisation_id, kept.kind, kept.at, kept.expires_at, kept.content))
 
     def append(self, organisation_id: str, entry: Entry) -> None:
         self.changes[organisation_id] = self.changes.get(organisation_id, 0) + entry.amount_ticks
@@ -224,6 +241,8 @@ class _Page:
             self.meters.write(self.transaction, self.records)
         if self.replays:
             write_many(_INSERT_REPLAY, self.replays)
+        if self.stored:
+            write_many(INSERT_STORED, self.stored)
         if self.changes:
             # In one order, whoever writes: where rows are locked, two writers cannot wait for each other.
             rows = [(ticks, organisation_id) for organisation_id, ticks in sorted(self.changes.items())]
@@ -322,6 +341,9 @@ _INSERT_REPLAY = (
     " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (organisation_id, key_digest) DO UPDATE SET"
     " body_digest = excluded.body_digest, request_id = excluded.request_id, answer = excluded.answer,"
     " expires_at = excluded.expires_at"
+)
+INSERT_STORED = (
+    "INSERT INTO stored_answers (id, organisation_id, kind, at, expires_at, content) VALUES ($1, $2, $3, $4, $5, $6)"
 )
 _DELETE_GRANT = "DELETE FROM expiring_grants WHERE organisation_id = $1 AND expires_at = $2 AND entry_id = $3"
 _REDUCE_GRANT = (

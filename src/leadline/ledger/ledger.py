@@ -11,6 +11,7 @@ A request reserves the most it can cost, so nothing is ever overspent: whatever 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from leadline.chat.events import Usage
@@ -70,10 +71,13 @@ class Ledger:
         self._held: dict[str, int] = {}
         # Of what is held: what is set aside to end with its grants.
         self._ending: dict[str, int] = {}
+        # The next date of each organisation's grants, and the dates of those that are being written.
         self._expires_at: dict[str, int] = {}
+        self._dates_coming: dict[str, list[int | None]] = {}
         self._open: dict[str, Hold] = {}
         self._spending = Spending()
         self._settlements: dict[str, asyncio.Future[None]] = {}
+        self._refunds: set[asyncio.Task[None]] = set()
         self._noted: list[UsageRecord] = []
         self._indexes_lag = False
         self._closing = False
@@ -102,8 +106,8 @@ class Ledger:
         """Give settlements that the disk refused a last chance. A stream's hold that stays is settled at the next
         start."""
         self._closing = True
-        if self._settlements:
-            _, late = await asyncio.wait(self._settlements.values(), timeout=CLOSE_SECONDS)
+        if open_ends := [*self._settlements.values(), *self._refunds]:
+            _, late = await asyncio.wait(open_ends, timeout=CLOSE_SECONDS)
             for task in late:
                 task.cancel()
 
@@ -179,11 +183,33 @@ class Ledger:
                 self._balances[hold.organisation_id] -= record.cost_ticks
                 self._held[hold.organisation_id] -= hold.ticks
                 self._spending.settle(hold, record.cost_ticks, record.at)
+                self._give_back(hold, record, outcome().record)
                 self._indexes_lag = True
                 del self._open[hold.request_id]
             self._end(hold, settlement, error)
 
         self._write(item).add_done_callback(written)
+
+    def _give_back(self, hold: Hold, written: UsageRecord, due: UsageRecord) -> None:
+        """What was under way to the disk when its client was told of an error costs what the client had: the rest is a
+        refund."""
+        ticks = written.cost_ticks - due.cost_ticks
+        if ticks <= 0:
+            return
+        self._spending.refund(hold, ticks, written.at)
+        entry = Entry(str(new_uuid()), self._clock(), "refund", ticks, "the answer did not arrive", hold.request_id)
+        refund = asyncio.get_running_loop().create_task(self._refund(hold.organisation_id, entry))
+        self._refunds.add(refund)
+        refund.add_done_callback(self._refunds.discard)
+
+    async def _refund(self, organisation_id: str, entry: Entry) -> None:
+        while True:
+            try:
+                return await self._add(organisation_id, entry)
+            except DatabaseUnusable:
+                if self._closing:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
 
     def _end(self, hold: Hold, settlement: "asyncio.Future[None]", error: BaseException | None) -> None:
         del self._settlements[hold.request_id]
@@ -225,23 +251,29 @@ class Ledger:
     async def grant(self, organisation_id: str, ticks: Ticks, reason: str, expires_at: int | None = None) -> Balance:
         """Add credits, for ever or until `expires_at` (microseconds), when what is left of them goes."""
         assert ticks > 0
-        await asyncio.shield(asyncio.ensure_future(self._add(organisation_id, "grant", ticks, reason, expires_at)))
+        entry = Entry(str(new_uuid()), self._clock(), "grant", ticks, reason)
+        await asyncio.shield(asyncio.ensure_future(self._add(organisation_id, entry, expires_at)))
         return self.balance(organisation_id)
 
-    async def _add(
-        self, organisation_id: str, kind: str, ticks: int, reason: str, expires_at: int | None = None
-    ) -> None:
-        entry = Entry(str(new_uuid()), self._clock(), kind, ticks, reason)
-        # Known before it is there, since from its commit on charges take from it; and after, since what ended another
-        # grant meanwhile did not see it.
-        self._date(organisation_id, expires_at)
-        await self._write(Added(organisation_id, entry, expires_at))
-        self._date(organisation_id, expires_at)
-        self._balances[organisation_id] += ticks
+    async def _add(self, organisation_id: str, entry: Entry, expires_at: int | None = None) -> None:
+        coming = self._dates_coming.setdefault(organisation_id, [])
+        coming.append(expires_at)
+        # Known before it is there, since from its commit on charges take from it.
+        self._await_date(organisation_id, self._expires_at.get(organisation_id))
+        try:
+            await self._write(Added(organisation_id, entry, expires_at))
+        finally:
+            coming.remove(expires_at)
+        self._balances[organisation_id] += entry.amount_ticks
 
-    def _date(self, organisation_id: str, expires_at: int | None) -> None:
-        if expires_at is not None:
-            self._expires_at[organisation_id] = min(expires_at, self._expires_at.get(organisation_id, expires_at))
+    def _await_date(self, organisation_id: str, written: int | None) -> None:
+        """The next date is that of the grants that are `written`, or of one that is being written."""
+        coming = self._dates_coming.get(organisation_id, [])
+        dates = [date for date in (written, *coming) if date is not None]
+        if dates:
+            self._expires_at[organisation_id] = min(dates)
+        else:
+            self._expires_at.pop(organisation_id, None)
 
     async def expire(self, organisation_id: str) -> None:
         """End the grants that are due, as far as running requests do not hold them; the rest at the next tick."""
@@ -255,10 +287,7 @@ class Ledger:
         try:
             await self._write(item)
             self._balances[organisation_id] -= item.ended_ticks
-            if item.next_at is None:
-                self._expires_at.pop(organisation_id, None)
-            else:
-                self._expires_at[organisation_id] = item.next_at
+            self._await_date(organisation_id, item.next_at)
         finally:
             self._held[organisation_id] -= set_aside
             self._ending[organisation_id] -= set_aside
@@ -279,8 +308,10 @@ class Ledger:
         return frozenset(self._open)
 
     async def entries(self, organisation_id: str, limit: int | None = None) -> list[Entry]:
-        """The entries, newest last; with `limit`, only the newest ones."""
-        await self._database.together(index_entries, None)
+        """The entries, newest last; with `limit`, only the newest ones. While the disk takes no writes, the last ones
+        may be missing."""
+        with suppress(DatabaseUnusable):
+            await self._database.together(index_entries, None)
         rows = await self._database.rows(
             "SELECT e.id, e.at, e.kind, e.amount_ticks, e.reason, e.request_id, e.key_id, e.model, e.reserved_ticks"
             " FROM entries_of o JOIN entries e ON e.number = o.number WHERE o.organisation_id = $1"

@@ -77,6 +77,12 @@ class Spending:
         for period in _PERIODS:
             spent.ticks[period] += cost_ticks
 
+    def refund(self, hold: Hold, ticks: int, at: int) -> None:
+        """A part of what was spent then came back."""
+        spent = self._of(hold.key_id, day_of(at))
+        for period in _PERIODS:
+            spent.ticks[period] = max(0, spent.ticks[period] - ticks)
+
     def _of(self, key_id: str, day: int) -> _Spent:
         spent = self._spent.get(key_id)
         if spent is None:

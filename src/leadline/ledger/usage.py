@@ -1,6 +1,7 @@
 """What was used: a record for each request, and sums by hour and day that pages, commands and invoices read."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,7 @@ import msgspec
 
 from leadline.chat.events import Usage
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
-from leadline.storage.database import Database, Row, Transaction, Write
+from leadline.storage.database import Database, DatabaseUnusable, Row, Transaction, Write
 
 Status = Literal["finished", "interrupted", "failed", "refused"]
 Group = Literal["model", "key", "endpoint", "day", "hour"]
@@ -139,6 +140,11 @@ _ADD_HOURS = _add_to("usage_hours", "hour")
 _ADD_DAYS = _add_to("usage_days", "day")
 _KEEP_SINCE = "UPDATE facts SET value = $1 WHERE name = 'records_kept_since' AND value < $1"
 _DELETE_RECORD_OF = "DELETE FROM records_of WHERE organisation_id = $1 AND request_id = $2"
+# Where the newest records were deleted, their numbers are given anew.
+_INDEXED_UP_TO_NEWEST = (
+    "UPDATE facts SET value = (SELECT COALESCE(MAX(number), 0) FROM usage_records)"
+    " WHERE name = 'records_indexed' AND value > (SELECT COALESCE(MAX(number), 0) FROM usage_records)"
+)
 _FIND_METER = "SELECT id FROM meters WHERE organisation_id = $1 AND key_id = $2 AND model = $3 AND endpoint = $4"
 _INSERT_METER = "INSERT INTO meters (organisation_id, key_id, model, endpoint) VALUES ($1, $2, $3, $4)"
 
@@ -170,8 +176,10 @@ class UsageBook:
         return [UsageSum(*row) for row in rows]
 
     async def records(self, organisation_id: str, before: str | None = None, limit: int = 100) -> list[UsageRecord]:
-        """The newest records, or those before the request id `before`; the newest first."""
-        await self._database.together(index_records, None)
+        """The newest records, or those before the request id `before`; the newest first. While the disk takes no
+        writes, the last ones may be missing."""
+        with suppress(DatabaseUnusable):
+            await self._database.together(index_records, None)
         columns = ", ".join(f"r.{name}" for name in _ENDED)
         rows = await self._database.rows(
             f"SELECT m.organisation_id, r.request_id, m.key_id, m.model, m.endpoint, {columns} FROM records_of o"
@@ -195,14 +203,10 @@ class UsageBook:
             old = [row for row in rows if row[3] < before]
             if old:
                 await self._database.commit(
-                    Write(
-                        "UPDATE facts SET value = $1 WHERE name = 'records_kept_since' AND value < $1", (before,), None
-                    ),
-                    *(
-                        Write("DELETE FROM records_of WHERE organisation_id = $1 AND request_id = $2", row[1:3])
-                        for row in old
-                    ),
+                    Write(_KEEP_SINCE, (before,), rows=None),
+                    *(Write(_DELETE_RECORD_OF, row[1:3]) for row in old),
                     *(Write("DELETE FROM usage_records WHERE number = $1", row[:1]) for row in old),
+                    Write(_INDEXED_UP_TO_NEWEST, rows=None),
                 )
             if len(old) < len(rows):
                 return

@@ -11,9 +11,11 @@ from leadline.clock import now_microseconds
 from leadline.dialects.api import Api
 from leadline.limits.limiter import Limiter
 from leadline.operations.instance import Instance
+from leadline.serving.deferred import Deferred
 from leadline.serving.pipeline import Pipeline
 from leadline.serving.replays import Replays
 from leadline.serving.running import Running
+from leadline.serving.stored import StoredAnswers
 from leadline.storage.database import Database
 
 Scope = Mapping[str, object]
@@ -58,6 +60,7 @@ def _not_ready(status: str, detail: str, models: object) -> JSONResponse:
 
 def build_pipeline(instance: Instance, catalog: Catalog) -> Pipeline:
     """The money path of an instance. Its `running.watch` must be kept going beside it."""
+    stored = StoredAnswers(instance.database, instance.sealer, now_microseconds)
     return Pipeline(
         instance.keys,
         instance.organisations,
@@ -66,6 +69,8 @@ def build_pipeline(instance: Instance, catalog: Catalog) -> Pipeline:
         instance.ledger,
         Running(instance.keys, instance.ledger),
         Replays(instance.database, instance.sealer, now_microseconds),
+        stored,
+        Deferred(stored),
     )
 
 

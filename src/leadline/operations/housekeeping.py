@@ -40,6 +40,7 @@ async def _write_last_used(instance: Instance) -> None:
 async def prune(instance: Instance, pipeline: Pipeline) -> None:
     """Delete usage records older than `[usage] keep_requests_days`, and kept answers whose term is over."""
     await pipeline.replays.prune()
+    await pipeline.stored.prune()
     days = instance.config.usage.keep_requests_days
     if days:
         await UsageBook(instance.database).prune(now_microseconds() - days * MICROSECONDS_PER_DAY)

@@ -1,6 +1,7 @@
 """From the configuration to engines and models: what runs here, and under which names."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from decimal import Decimal
@@ -10,10 +11,11 @@ from leadline.catalog.catalog import Catalog, build_catalog
 from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, ConfigurationError, EngineSection, ModelSection, PriceSection
 from leadline.engines.engine import Engine
+from leadline.engines.format.template import ChatTemplate, TemplateUnusable, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine, Provide, Settings, Weights
 from leadline.engines.upstream.engine import UpstreamEngine
 from leadline.errors import InvalidRequest
-from leadline.weights.gguf import context_tokens
+from leadline.weights.gguf import Description, describe
 from leadline.weights.known import DEFAULT, KNOWN
 from leadline.weights.pull import Progress, adopt, pull
 from leadline.weights.store import Store
@@ -29,6 +31,8 @@ DEFAULT_MODEL = ModelSection(
 # A longer context than this costs memory that most requests do not need; the file may ask for it.
 _CONTEXT_TOKENS = 8192
 _PARALLEL_REQUESTS = 16
+
+_log = logging.getLogger("leadline.models")
 
 Watch = Callable[[str, Progress], None]
 
@@ -86,9 +90,20 @@ def _provider(wanted: str, store: Store, watch: Watch) -> Provide:
             await pull(store, KNOWN[wanted], progress)
         path = await asyncio.to_thread(store.resolve, wanted)
         digest = await asyncio.to_thread(store.digest, path)
-        return Weights(path, digest, await asyncio.to_thread(context_tokens, path))
+        description = await asyncio.to_thread(describe, path)
+        return Weights(path, digest, description.context_tokens, _template(path, description))
 
     return provide
+
+
+def _template(path: Path, description: Description) -> ChatTemplate:
+    """The file's own chat template; a plain one where there is none, or where it cannot be used."""
+    words = Vocabulary(description.bos, description.eos, description.adds_bos, description.special_tokens)
+    try:
+        return ChatTemplate(description.chat_template, words)
+    except TemplateUnusable:
+        _log.warning("the chat template cannot be used", extra={"weights": path.name})
+        return ChatTemplate(None, words)
 
 
 def _sentence(name: str, now: Progress) -> str:

@@ -128,7 +128,7 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         # What the drain cut short still says so to its client and settles.
         if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=SETTLE_SECONDS)
-        await pipeline.replays.close(SETTLE_SECONDS)
+        await asyncio.gather(pipeline.replays.close(SETTLE_SECONDS), pipeline.deferred.close(SETTLE_SECONDS))
 
 
 def _http_server(app: Any) -> _Server:

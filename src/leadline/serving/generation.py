@@ -13,13 +13,14 @@ from leadline.catalog.prices import Prices
 from leadline.chat.events import ChatEvent, Finished, Started, Usage
 from leadline.chat.request import ChatRequest, Text, ToolResult
 from leadline.clock import Clock
-from leadline.errors import LeadlineError, RateLimits, Unavailable
-from leadline.ledger.books import Hold, Outcome, Replay
+from leadline.errors import LeadlineError, RateLimits
+from leadline.ledger.books import Hold, Kept, Outcome
 from leadline.ledger.ledger import Ledger
 from leadline.ledger.usage import UsageRecord
 from leadline.limits.limiter import Admission
 from leadline.serving.choices import Batches, generate
 from leadline.serving.meter import Meter
+from leadline.storage.database import DatabaseUnusable
 
 # How long the final event waits for the commit of its charge.
 COMMIT_SECONDS = 10
@@ -63,8 +64,8 @@ class Generation:
         self.choices = admitted.request.choices
         self.hold = admitted.hold
         self.cost_ticks = 0
-        # Makes the answer that whoever repeats the request will get, from its last batch. It is kept with the charge.
-        self.replay: Callable[[tuple[ChatEvent, ...]], Replay] | None = None
+        # Each makes something that is kept with the charge, from the last batch, or nothing.
+        self.keepers: list[Callable[[tuple[ChatEvent, ...]], Kept | None]] = []
         # Told when it has ended, for whatever reason.
         self.ended: Callable[[Generation], None] = lambda _: None
         # Why it was stopped from outside, if it was.
@@ -79,7 +80,7 @@ class Generation:
         self._failure: Exception | None = None
         # The engine's own count, once it has finished.
         self._final: Usage | None = None
-        self._kept: Replay | None = None
+        self._kept: tuple[Kept, ...] = ()
         self._reader: asyncio.Task[object] | None = None
         self._settlement: asyncio.Future[None] | None = None
         self._late = False
@@ -136,7 +137,7 @@ class Generation:
 
     def stop(self, error: LeadlineError) -> None:
         """End it from outside with `error`, which its reader then finds in `stopped_by`."""
-        if self._reader is not None and self._failure is None:
+        if self._reader is not None and self._failure is None and self._final is None:
             self.fail(error)
             self.stopped_by = error
             self._reader.cancel()
@@ -157,14 +158,13 @@ class Generation:
             self.ended(self)
 
     async def _finish(self, batch: tuple[ChatEvent, ...], usage: Usage) -> None:
-        self._final = usage
         self.cost_ticks = self._cost(usage)
-        if self.replay is not None:
-            self._kept = self.replay(batch)
+        self._kept = tuple(kept for keep in self.keepers if (kept := keep(batch)) is not None)
+        self._final = usage
         if not await self._settled_in_time():
             # What is written from now on is what the client has.
-            self._final = self._kept = None
-            raise Unavailable("The charge could not be recorded in time, so the answer is not complete.")
+            self._final, self._kept = None, ()
+            raise DatabaseUnusable("The charge could not be recorded in time, so the answer is not complete.")
 
     async def _settled_in_time(self) -> bool:
         """Wait for the one settlement of this generation, which begins with the first that asks."""
@@ -172,7 +172,9 @@ class Generation:
             self._settlement = self._ledger.settle(self.hold, self._outcome)
             usage = self._charged_usage()
             self._admitted.admission.close(usage.prompt_tokens + usage.output_tokens + usage.reasoning_tokens)
-        done, _ = await asyncio.wait([self._settlement], timeout=COMMIT_SECONDS)
+        # Where the disk refuses, the client hears so at once, and the ledger settles without him.
+        seconds = 0 if isinstance(self._failure, DatabaseUnusable) else COMMIT_SECONDS
+        done, _ = await asyncio.wait([self._settlement], timeout=seconds)
         self._late = not done
         if done:
             self._settlement.result()
@@ -213,7 +215,9 @@ class Generation:
         if self._failure is None or self._final:
             return usage
         call = self._admitted.call
-        delivered = call.stream and not call.replayable and usage.output_tokens + usage.reasoning_tokens > 0
+        # Who has an Idempotency-Key asks again, but not with a key that was revoked.
+        asks_again = call.replayable and self.stopped_by is None
+        delivered = call.stream and not asks_again and usage.output_tokens + usage.reasoning_tokens > 0
         return usage if delivered else Usage()
 
 

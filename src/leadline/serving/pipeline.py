@@ -1,6 +1,7 @@
 """The money path, written once: authenticate, limit, reserve, generate, settle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from leadline.accounts.keys import ApiKey, ApiKeys
@@ -9,16 +10,20 @@ from leadline.catalog.catalog import Catalog, Model
 from leadline.catalog.prices import Prices
 from leadline.chat.request import ChatRequest, Image, Message, ToolResult
 from leadline.clock import Clock, now_microseconds
+from leadline.engines.engine import Token
 from leadline.errors import InvalidRequest, LeadlineError, ModelNotFound, PermissionDenied, Unavailable
 from leadline.ledger.books import Hold
 from leadline.ledger.ledger import Ledger
 from leadline.ledger.usage import UsageRecord
 from leadline.limits.limiter import Limiter
 from leadline.money import NOTHING
+from leadline.serving.deferred import Deferred, DeferredAnswer
 from leadline.serving.generation import Admitted, Call, Generation, estimated_prompt_tokens
+from leadline.serving.keys import KeyCard
 from leadline.serving.models import ModelCard, card_of
 from leadline.serving.replays import Replays
 from leadline.serving.running import Running
+from leadline.serving.stored import Kind, StoredAnswers
 
 Caller = ApiKey
 
@@ -48,6 +53,8 @@ class Pipeline:
     ledger: Ledger
     running: Running
     replays: Replays
+    stored: StoredAnswers
+    deferred: Deferred
     clock: Clock = now_microseconds
 
     def authenticate(self, api_key: str | None) -> Caller:
@@ -56,6 +63,15 @@ class Pipeline:
         self.organisations.refuse_if_suspended(caller.organisation_id)
         self.keys.touch(caller.id, self.clock())
         return caller
+
+    async def describe_key(self, api_key: str | None) -> KeyCard:
+        """The key that was presented, also where it may do nothing now. Unauthenticated where it was revoked or is none
+        of ours."""
+        key = self.keys.identify(api_key)
+        user = await self.organisations.first_user(key.organisation_id)
+        suspended = self.organisations.is_suspended(key.organisation_id)
+        expired = key.expires_at is not None and key.expires_at <= self.clock()
+        return KeyCard(key, user.id, suspended, key.disabled_at is not None, expired)
 
     def models(self, caller: Caller) -> tuple[ModelCard, ...]:
         """The models that the caller may use."""
@@ -71,16 +87,48 @@ class Pipeline:
 
     async def count_prompt_tokens(self, caller: Caller, request: ChatRequest) -> int:
         """The tokens that the prompt of `request` has. Free of charge."""
-        _refuse_endpoint(caller, "tokenize")
-        model = self.catalog.find(request.model)
-        self._refuse_model(caller, model)
-        _refuse_what_it_lacks(model, request)
-        _refuse_unless_ready(model)
-        upstream = replace(request, model=model.upstream_model)
-        exact = await model.engine.count_prompt_tokens(upstream)
+        with self._tokenizer(caller, request.model) as model:
+            _refuse_what_it_lacks(model, request)
+            exact = await model.engine.count_prompt_tokens(replace(request, model=model.upstream_model))
         if exact is None:
             raise InvalidRequest(f"The engine behind {model.name} cannot count tokens.", "model")
         return exact
+
+    async def tokenize(self, caller: Caller, model_name: str, text: str) -> tuple[Token, ...]:
+        """The tokens of a text, without a template. Free of charge."""
+        with self._tokenizer(caller, model_name) as model:
+            tokens = await model.engine.tokenize(model.upstream_model, text)
+        if tokens is None:
+            raise InvalidRequest(f"The engine behind {model.name} cannot tokenize.", "model")
+        return tokens
+
+    @contextmanager
+    def _tokenizer(self, caller: Caller, model_name: str) -> Iterator[Model]:
+        """A model whose tokenizer the caller may ask: a request by the limits, but no tokens and no money."""
+        model = self.catalog.find(model_name)
+        admission = self.limiter.enter(caller.organisation_id, model.name, caller.id, caller.name, caller.limit)
+        try:
+            _refuse_endpoint(caller, "tokenize")
+            self._refuse_model(caller, model)
+            _refuse_unless_ready(model)
+            yield model
+        finally:
+            admission.close()
+
+    async def find_stored(self, caller: Caller, kind: Kind, spelled_id: str) -> bytes | None:
+        """What is kept for the caller's organisation under this id, or None."""
+        _refuse_endpoint(caller, "chat")
+        return await self.stored.find(caller.organisation_id, kind, spelled_id)
+
+    async def delete_stored(self, caller: Caller, kind: Kind, spelled_id: str) -> bool:
+        """False where there is nothing to delete."""
+        _refuse_endpoint(caller, "chat")
+        return await self.stored.delete(caller.organisation_id, kind, spelled_id)
+
+    async def take_deferred(self, caller: Caller, spelled_id: str) -> DeferredAnswer | None:
+        """What came of a deferred request; None while it runs."""
+        _refuse_endpoint(caller, "chat")
+        return await self.deferred.take(caller.organisation_id, spelled_id)
 
     async def start(self, caller: Caller, request: ChatRequest, call: Call) -> Generation:
         """Admit a request. Whatever can be refused is refused here, before the first byte."""

@@ -44,6 +44,9 @@ class Recording:
     body_digest: str
     request_id: str = ""
     content_type: bytes = b""
+    # What goes out with the next piece; and how a stream that broke ends for those who have a part of it.
+    held: bytes = b""
+    farewell: bytes = b""
     _pieces: list[bytes] = field(default_factory=list)
     _ended: bool = False
     _failure: LeadlineError | None = None
@@ -138,7 +141,7 @@ class Replays:
     ) -> None:
         """Keep the answer of `generation`, in one commit with its charge. `body_with` gives all of it, from the last
         batch."""
-        generation.replay = lambda batch: self._replay(recording, body_with(batch))
+        generation.keepers.append(lambda batch: self._replay(recording, body_with(batch)))
 
     def _replay(self, recording: Recording, body: bytes) -> Replay:
         content = msgspec.msgpack.encode(_Kept(recording.content_type, body))

@@ -218,12 +218,16 @@ class Database:
         try:
             if self._broken:
                 self._reopen()
+            changes = self._writer.total_changes()
             with _transaction(self._writer) as transaction:
                 for work, group in groupby(units, key=lambda unit: unit.work):
                     work(transaction, [unit.item for unit in group])
         except Exception as error:  # whatever it is belongs to the units; the writer must outlive it
             return self._refused(error)
-        self._disk_fails = self._locked = False
+        self._locked = False
+        # A transaction that wrote nothing did not ask the disk.
+        if self._writer.total_changes() > changes:
+            self._disk_fails = False
         return None
 
     def _refused(self, error: Exception) -> Exception:

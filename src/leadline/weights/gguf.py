@@ -1,66 +1,218 @@
 """Reads what a GGUF file says of its model (GGUF specification, version 3; little-endian). The file is not trusted."""
 
+# ruff: noqa: RUF001 (DeepSeek writes its tokens with a fullwidth bar)
+
+import mmap
 import struct
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from leadline.weights.store import WeightsUnusable, check_gguf
+
+# The description of a vocabulary of 260,000 tokens takes 15 MiB.
+_LARGEST_DESCRIPTION_BYTES = 256 * 1024 * 1024
+_LONGEST_KEY_BYTES = 65_535
+_LONGEST_STRING_BYTES = 64 * 1024 * 1024
+_LONGEST_TEMPLATE_BYTES = 1024 * 1024
+_UNSAID_CONTEXT_TOKENS = 2048
 
 _HEAD_BYTES = 24
 _STRING, _ARRAY = 8, 9
 # Struct formats of the plain value types by their number.
 _PLAIN = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_LONGEST_KEY_BYTES = 65_535
-_LONGEST_STRING_BYTES = 64 * 1024 * 1024
-_UNSAID_CONTEXT_TOKENS = 2048
+_LENGTH = struct.Struct("<Q")
+
+# Kinds of token (llama.cpp, llama_token_type).
+_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
+# Tokens that llama.cpp takes as control tokens by their text, whatever their kind (llama-vocab.cpp).
+_CONTROL_BY_TEXT = frozenset(
+    text.encode()
+    for text in (
+        *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>"),
+        *("<|return|>", "<|call|>", "<EOT>", "_<EOT>", "[EOT]", "<end_of_utterance>", "<｜end▁of▁sentence｜>"),
+        *("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),
+    )
+)
+# Vocabularies before which llama.cpp sets the token of beginning where the file does not say (llama-vocab.cpp).
+_BEGUN_MODELS = ("llama", "bert")
+_BEGUN_BPE = frozenset(
+    ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "tekken", "chameleon")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the file says of its model's texts. `chat_template` is Jinja. `bos` and `eos` are the texts of the tokens of
+    beginning and end; a model that `adds_bos` wants the former before each prompt. `special_tokens` are the texts that
+    a tokenizer may turn into a token that is no text: control tokens, the unknown token, and those user-defined tokens
+    that look like markup (others are ordinary text, such as runs of spaces)."""
+
+    context_tokens: int
+    chat_template: str | None
+    bos: str | None
+    eos: str | None
+    adds_bos: bool
+    special_tokens: tuple[str, ...]
 
 
 def context_tokens(path: Path) -> int:
     """The context that the model was trained for. WeightsUnusable where the file is damaged."""
-    check_gguf(path)
-    try:
-        with path.open("rb") as file:
-            _, _, _, entries = struct.unpack("<4sIQQ", file.read(_HEAD_BYTES))
-            for _ in range(entries):
-                key = _string(file, _LONGEST_KEY_BYTES)
-                value = _value(file)
-                if key.endswith(b".context_length") and isinstance(value, int):
-                    return max(1, value)
-    except (struct.error, KeyError, ValueError):
-        raise WeightsUnusable(f"{path.name} is damaged: its description cannot be read.") from None
+    with _Reader(path) as reader:
+        for key, kind in reader.entries():
+            value = reader.value(kind)
+            if key.endswith(".context_length") and isinstance(value, int):
+                return max(1, value)
     return _UNSAID_CONTEXT_TOKENS
 
 
-def _value(file: BinaryIO) -> object:
-    """The next value; None for strings and arrays, which are only passed over."""
-    [kind] = struct.unpack("<I", file.read(4))
-    if kind == _STRING:
-        _string(file, _LONGEST_STRING_BYTES)
-        return None
-    if kind == _ARRAY:
-        _pass_array(file)
-        return None
-    form = f"<{_PLAIN[kind]}"
-    [value] = struct.unpack(form, file.read(struct.calcsize(form)))
-    return value
+def describe(path: Path) -> Description:
+    """Reads the whole description: about 0.2 s for 150,000 tokens. WeightsUnusable where the file is damaged."""
+    context = _UNSAID_CONTEXT_TOKENS
+    said: dict[str, object] = {}
+    with _Reader(path) as reader:
+        for key, kind in reader.entries():
+            value = reader.value(kind)
+            if key.endswith(".context_length") and isinstance(value, int):
+                context = max(1, value)
+            elif key.startswith("tokenizer."):
+                said[key] = value
+        tokens, kinds = said.get("tokenizer.ggml.tokens"), said.get("tokenizer.ggml.token_type")
+        vocabulary = tokens if isinstance(tokens, _Strings) else _Strings(b"", [])
+        template = said.get("tokenizer.chat_template")
+        if isinstance(template, bytes) and len(template) > _LONGEST_TEMPLATE_BYTES:
+            raise ValueError
+        return Description(
+            context_tokens=context,
+            chat_template=template.decode() if isinstance(template, bytes) else None,
+            bos=vocabulary.text(said.get("tokenizer.ggml.bos_token_id")),
+            eos=vocabulary.text(said.get("tokenizer.ggml.eos_token_id")),
+            adds_bos=_adds_bos(said),
+            special_tokens=_special(vocabulary, kinds if isinstance(kinds, array) else array("i")),
+        )
 
 
-def _pass_array(file: BinaryIO) -> None:
-    kind, count = struct.unpack("<IQ", file.read(12))
-    if kind == _STRING:
+def _adds_bos(said: dict[str, object]) -> bool:
+    stated = said.get("tokenizer.ggml.add_bos_token")
+    if isinstance(stated, bool):
+        return stated
+    model, pre = (said.get(f"tokenizer.ggml.{name}") for name in ("model", "pre"))
+    words = [word.decode("utf-8", "replace") if isinstance(word, bytes) else "" for word in (model, pre)]
+    return words[0] in _BEGUN_MODELS or (words[0] == "gpt2" and words[1] in _BEGUN_BPE)
+
+
+def _special(vocabulary: "_Strings", kinds: "array[int]") -> tuple[str, ...]:
+    texts = {text for text in vocabulary if text in _CONTROL_BY_TEXT}
+    for number, kind in enumerate(kinds[: len(vocabulary)]):
+        if kind in (_CONTROL, _UNKNOWN) or (kind == _USER_DEFINED and _looks_like_markup(vocabulary[number])):
+            texts.add(vocabulary[number])
+    decoded = {text.decode("utf-8", "replace") for text in texts}
+    return tuple(sorted(text for text in decoded if text.strip()))
+
+
+def _looks_like_markup(text: bytes) -> bool:
+    return len(text) > 2 and text[:1] + text[-1:] in (b"<>", b"[]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Strings:
+    """An array of strings within `data`; `starts` are the places of their lengths."""
+
+    data: "mmap.mmap | bytes"
+    starts: list[int]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, number: int) -> bytes:
+        start = self.starts[number]
+        [length] = _LENGTH.unpack_from(self.data, start)
+        return self.data[start + 8 : start + 8 + length]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[number] for number in range(len(self)))
+
+    def text(self, number: object) -> str | None:
+        if not isinstance(number, int) or not 0 <= number < len(self.starts):
+            return None
+        return self[number].decode("utf-8", "replace")
+
+
+class _Reader:
+    """The entries of one file's description, in their order; each value must be read before the next entry. What cannot
+    be read is WeightsUnusable."""
+
+    def __init__(self, path: Path) -> None:
+        check_gguf(path)
+        self._name = path.name
+        with path.open("rb") as file:
+            size = min(path.stat().st_size, _LARGEST_DESCRIPTION_BYTES)
+            self._data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        self._at = _HEAD_BYTES
+
+    def __enter__(self) -> "_Reader":
+        return self
+
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
+        self._data.close()
+        # Whichever of these it is: the file is not what it says.
+        if isinstance(error, struct.error | LookupError | ValueError | OverflowError):
+            raise WeightsUnusable(f"{self._name} is damaged: its description cannot be read.") from None
+
+    def entries(self) -> Iterator[tuple[str, int]]:
+        """Keys, and the kinds of their values."""
+        [count] = _LENGTH.unpack_from(self._data, 16)
         for _ in range(count):
-            _string(file, _LONGEST_STRING_BYTES)
-    elif kind in _PLAIN:
-        file.seek(count * struct.calcsize(f"<{_PLAIN[kind]}"), 1)
-    else:
-        raise ValueError
+            key = self._string(_LONGEST_KEY_BYTES)
+            [kind] = self._plain("I")
+            yield key.decode(), kind
 
+    def value(self, kind: int) -> object:
+        """The next value. Of arrays, strings and 32-bit numbers are read; others are passed over."""
+        if kind == _STRING:
+            return self._string(_LONGEST_STRING_BYTES)
+        if kind == _ARRAY:
+            return self._array()
+        [value] = self._plain(_PLAIN[kind])
+        return value
 
-def _string(file: BinaryIO, longest: int) -> bytes:
-    [length] = struct.unpack("<Q", file.read(8))
-    if length > longest:
-        raise ValueError
-    text = file.read(length)
-    if len(text) != length:
-        raise ValueError
-    return text
+    def _array(self) -> "_Strings | array[int] | None":
+        kind, count = self._plain("IQ")
+        if kind == _STRING:
+            return self._strings(count)
+        length = count * struct.calcsize(f"<{_PLAIN[kind]}")
+        start, self._at = self._at, self._at + length
+        if self._at > len(self._data):
+            raise ValueError
+        if _PLAIN[kind] not in "iI":
+            return None
+        numbers = array("i")
+        numbers.frombytes(self._data[start : self._at])
+        return numbers
+
+    def _strings(self, count: int) -> _Strings:
+        """Only their places: the loop is what takes time."""
+        data, at, end, length_at = self._data, self._at, len(self._data), _LENGTH.unpack_from
+        if count > (end - at) // 8:
+            raise ValueError
+        starts: list[int] = []
+        for _ in range(count):
+            starts.append(at)
+            at += 8 + length_at(data, at)[0]
+        if at > end:
+            raise ValueError
+        self._at = at
+        return _Strings(data, starts)
+
+    def _string(self, longest: int) -> bytes:
+        [length] = self._plain("Q")
+        start, self._at = self._at, self._at + length
+        if length > longest or self._at > len(self._data):
+            raise ValueError
+        return self._data[start : self._at]
+
+    def _plain(self, form: str) -> tuple[int, ...]:
+        values: tuple[int, ...] = struct.unpack_from(f"<{form}", self._data, self._at)
+        self._at += struct.calcsize(f"<{form}")
+        return values

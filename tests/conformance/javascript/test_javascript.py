@@ -11,7 +11,7 @@ DEADLINE_SECONDS = 600
 pytestmark = [pytest.mark.node, pytest.mark.model]
 
 
-@pytest.mark.parametrize("file", ["openai.test.mjs", "anthropic.test.mjs"])
+@pytest.mark.parametrize("file", ["openai.test.mjs", "responses.test.mjs", "anthropic.test.mjs"])
 def test_the_sdk_finds_what_it_expects(live, node, file):
     done = subprocess.run(
         [node, "--test", "--test-reporter=spec", file],
@@ -19,7 +19,7 @@ def test_the_sdk_finds_what_it_expects(live, node, file):
         capture_output=True,
         text=True,
         timeout=DEADLINE_SECONDS,
-        env={"PATH": os.environ["PATH"], "BASE_URL": live.base_url, "API_KEY": live.api_key},
+        env={"PATH": os.environ["PATH"], "BASE_URL": live.base_url, "API_KEY": live.api_key, "MODEL": "grok-beta"},
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -72,7 +72,7 @@ def test_a_bad_body_is_a_400_that_names_the_field(server, path, what):
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
-        ({"deferred": True}, "deferred"),
+        ({"deferred": True, "stream": True}, "deferred"),
         ({"chat_template": "{{x}}"}, "chat_template"),
         ({"functions": [{"name": "f"}]}, "functions"),
         ({"reasoning_effort": "high"}, "reasoning_effort"),

@@ -231,7 +231,7 @@ async def test_a_key_from_before_there_were_options_may_do_everything(keys: ApiK
 
     await keys.load()
 
-    assert keys.of("org_alice") == [ApiKey("ABCDEFGH", "org_alice", "laptop", "wxyz", 7)]
+    assert keys.of("org_alice") == [ApiKey("ABCDEFGH", "org_alice", "laptop", "wxyz", 7, modified_at=7)]
 
 
 async def test_what_a_key_may_do_is_the_same_after_a_restart(

@@ -83,7 +83,7 @@ class Ended:
 
     def __call__(self) -> Outcome:
         self.asked += 1
-        return Outcome(self.record, self.replay)
+        return Outcome(self.record, () if self.replay is None else (self.replay,))
 
 
 def finished(hold: Hold, ticks: int, **more: Any) -> Ended:

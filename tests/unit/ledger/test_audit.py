@@ -20,8 +20,8 @@ ENTRY = (
     " digest) VALUES ('{organisation}', 3, {id}, 1, '{kind}', {amount}, '', {request_id}, {reserved}, '')"
 )
 RECORD = (
-    "INSERT INTO usage_records SELECT 9, 'r3', meter_id, began_at, at, '{status}', '', 0, 0, 0, 0, 0, 0, {cost}, NULL, 0"
-    " FROM usage_records WHERE request_id = 'r1'"
+    "INSERT INTO usage_records SELECT 9, 'r3', meter_id, began_at, at, '{status}', '', 0, 0, 0, 0, 0, 0, {cost}, NULL,"
+    " 0 FROM usage_records WHERE request_id = 'r1'"
 )
 GROUP = f"org_alice, key-1, mock, /v1/chat/completions, day {NOON // DAY}"
 HOURS, RECORDS = f"I8: hours and days differ for {GROUP}", f"I8: records and days differ for {GROUP}"

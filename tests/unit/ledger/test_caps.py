@@ -7,7 +7,8 @@ from leadline.ledger.books import Hold
 from leadline.ledger.ledger import Ledger
 from leadline.money import SpendCap, Ticks, usd
 from leadline.storage.database import Database
-from tests.unit.ledger.scenes import DAY, SECOND, SteppedClock, at, balance, finished, hold
+from tests.unit.conftest import Commits
+from tests.unit.ledger.scenes import DAY, SECOND, SteppedClock, at, balance, finished, hold, record
 
 PERIODS = [
     pytest.param("day", at(2027, 1, 13, 23, 59, 59), at(2027, 1, 14), id="midnight"),
@@ -190,6 +191,21 @@ async def test_what_keys_have_spent_survives_a_restart(ledger: Ledger, database:
     for key, tenth in (("key-1", 1), ("key-2", 10)):
         left = [again.available_ticks(capped(1, 1000, period, key=key)) for period in ("day", "week", "month")]
         assert left == [1000 - 8 * tenth, 1000 - 12 * tenth, 1000 - 14 * tenth]
+
+
+async def test_what_is_given_back_can_be_spent_again(ledger: Ledger, commits: Commits, clock: SteppedClock) -> None:
+    running = capped(70)
+    ledger.reserve(running)
+    commits.let_wait()
+    ended = finished(running, 50, at=clock.now)
+    settling = ledger.settle(running, ended)
+    await commits.one_waits()
+
+    ended.record = record(running, 20, at=clock.now)
+    commits.let_go()
+    await settling
+
+    assert [ledger.available_ticks(capped(1, period=period)) for period in ("day", "week", "month")] == [80] * 3
 
 
 async def test_what_a_crash_cut_counts_for_its_keys_cap(

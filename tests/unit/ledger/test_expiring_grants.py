@@ -286,6 +286,32 @@ async def test_a_date_given_while_another_grant_ends_is_not_forgotten(
     assert ledger.balance("org_alice") == balance(1)
 
 
+async def test_a_grant_that_comes_while_another_one_ends_is_spent_first_from_its_commit_on(
+    ledger: Ledger, database: Database, clock: SteppedClock, commits: Commits
+) -> None:
+    await ledger.grant("org_alice", Ticks(30), "soon", SOON)
+    await ledger.grant("org_alice", Ticks(20), "for ever")
+    running = hold(20)
+    ledger.reserve(running)
+    clock.now = SOON
+    commits.let_wait()
+    ticking = asyncio.ensure_future(ledger.tick())
+    await commits.one_waits()
+    granting = asyncio.ensure_future(ledger.grant("org_alice", Ticks(50), "later", LATER))
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    commits.let_one_go()
+    await commits.one_waits()
+    await ticking
+    settling = ledger.settle(running, finished(running, 20))
+    commits.let_go()
+    await asyncio.gather(granting, settling)
+
+    assert await left(database) == {LATER: 30}
+    assert ledger.balance("org_alice") == balance(50)
+
+
 async def test_the_books_are_in_order_while_a_grant_ends(
     ledger: Ledger, database: Database, clock: SteppedClock, commits: Commits
 ) -> None:

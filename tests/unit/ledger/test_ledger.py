@@ -214,12 +214,56 @@ async def test_how_a_request_ended_is_asked_anew_for_each_try(
     commits.let_go()
     await settling
 
-    assert ended.asked == 2
     assert ledger.balance("org_alice") == await settled_books(database) == balance(75)
+    assert [entry.amount_ticks for entry in await ledger.entries("org_alice")] == [100, -25]
     assert await UsageBook(database).records("org_alice") == [ended.record]
 
 
-async def test_only_the_charge_that_is_written_is_asked_for_however_many_wait(ledger: Ledger) -> None:
+async def test_what_was_on_its_way_to_the_disk_when_its_client_heard_of_an_error_is_given_back(
+    ledger: Ledger, database: Database, commits: Commits, clock: SteppedClock
+) -> None:
+    await ledger.grant("org_alice", Ticks(100), "welcome")
+    running = hold(80)
+    ledger.reserve(running)
+    commits.let_wait()
+    ended = finished(running, 30)
+    settling = ledger.settle(running, ended)
+    await commits.one_waits()
+
+    ended.record = record(running, 25, status="interrupted")
+    commits.spared, commits.refusals = 1, 2
+    commits.let_go()
+    await settling
+    async with asyncio.timeout(HANGS_SECONDS):
+        while ledger.balance("org_alice") != balance(75):
+            await asyncio.sleep(0)
+
+    assert await settled_books(database) == balance(75)
+    entries = await ledger.entries("org_alice")
+    assert [(entry.kind, entry.amount_ticks) for entry in entries[1:]] == [("charge", -30), ("refund", 5)]
+    assert {entry.request_id for entry in entries[1:]} == {running.request_id}
+    assert (await audit(database, ledger, clock)).broken == ()
+
+
+async def test_a_charge_that_was_written_never_grows(ledger: Ledger, database: Database, commits: Commits) -> None:
+    await ledger.grant("org_alice", Ticks(100), "welcome")
+    running = hold(80)
+    ledger.reserve(running)
+    commits.let_wait()
+    ended = finished(running, 30)
+    settling = ledger.settle(running, ended)
+    await commits.one_waits()
+
+    ended.record = record(running, 40)
+    commits.let_go()
+    await settling
+    await ledger.close()
+
+    assert ledger.balance("org_alice") == await settled_books(database) == balance(70)
+    assert len(await ledger.entries("org_alice")) == 2
+
+
+async def test_the_first_who_settles_tells_the_outcome_however_many_wait(ledger: Ledger) -> None:
     await ledger.grant("org_alice", Ticks(100), "welcome")
     running = hold(80)
     ledger.reserve(running)
@@ -228,7 +272,7 @@ async def test_only_the_charge_that_is_written_is_asked_for_however_many_wait(le
     async with asyncio.timeout(HANGS_SECONDS):
         await asyncio.gather(ledger.settle(running, first), ledger.settle(running, second))
 
-    assert (first.asked, second.asked) == (1, 0)
+    assert second.asked == 0
     assert ledger.balance("org_alice") == balance(70)
 
 
@@ -257,6 +301,29 @@ async def test_a_settlement_goes_on_when_its_waiter_is_cancelled(
         await ledger.settle(running, finished(running, 30))
 
     assert (gone.cancelled(), stays.cancelled()) == (True, not others_wait)
+    assert ledger.balance("org_alice") == await settled_books(database) == balance(70)
+
+
+async def test_a_charge_is_written_even_if_the_future_of_its_settlement_is_cancelled(
+    ledger: Ledger, database: Database, commits: Commits
+) -> None:
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+    await ledger.grant("org_alice", Ticks(100), "welcome")
+    running = hold(80)
+    ledger.reserve(running)
+    commits.let_wait()
+    commits.refusals = 1
+    settling = ledger.settle(running, finished(running, 30))
+    await commits.one_waits()
+
+    settling.cancel()
+    commits.let_go()
+    async with asyncio.timeout(HANGS_SECONDS):
+        while ledger.running():
+            await asyncio.sleep(0)
+
+    assert complaints == []
     assert ledger.balance("org_alice") == await settled_books(database) == balance(70)
 
 
@@ -444,6 +511,31 @@ async def test_an_account_changes_once_however_many_of_its_requests_end_together
     assert await database.rows("SELECT * FROM touched") == [(100,), (101,), (81,)]
 
 
+async def test_all_that_changes_an_account_in_one_commit_adds_up(
+    ledger: Ledger, database: Database, commits: Commits, clock: SteppedClock
+) -> None:
+    await ledger.grant("org_alice", Ticks(100), "welcome")
+    running = hold(80)
+    ledger.reserve(running)
+    commits.let_wait()
+    first = asyncio.ensure_future(ledger.grant("org_alice", Ticks(1), "the one before"))
+    await commits.one_waits()
+
+    granting = [asyncio.ensure_future(ledger.grant("org_alice", Ticks(ticks), "more")) for ticks in (2, 4)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    settling = ledger.settle(running, finished(running, 30))
+    granting.append(asyncio.ensure_future(ledger.grant("org_alice", Ticks(8), "more")))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    commits.let_go()
+    await asyncio.gather(first, settling, *granting)
+
+    assert ledger.balance("org_alice") == await settled_books(database) == balance(85)
+    assert [entry.amount_ticks for entry in await ledger.entries("org_alice")] == [100, 1, 2, 4, -30, 8]
+    assert (await audit(database, ledger, clock)).broken == ()
+
+
 async def test_what_the_disk_refuses_together_is_written_one_by_one_in_the_same_order(
     ledger: Ledger, database: Database, commits: Commits, clock: SteppedClock
 ) -> None:
@@ -538,6 +630,19 @@ async def test_the_newest_entries_are_shown_last(ledger: Ledger) -> None:
 
     assert everything == [f"grant {number}" for number in range(1, 6)]
     assert newest == ["grant 4", "grant 5"]
+
+
+async def test_an_organisation_sees_only_its_own_entries(ledger: Ledger, database: Database) -> None:
+    await database.commit(
+        Write("INSERT INTO organisations (id, name, created_at) VALUES ('org_charlie', 'Charlie', 1)"),
+        ledger.opening("org_charlie"),
+    )
+    ledger.opened("org_charlie")
+    for number in range(1, 5):
+        await ledger.grant("org_alice" if number % 2 else "org_charlie", Ticks(number), f"grant {number}")
+
+    assert [entry.reason for entry in await ledger.entries("org_alice")] == ["grant 1", "grant 3"]
+    assert [entry.reason for entry in await ledger.entries("org_charlie", limit=1)] == ["grant 4"]
 
 
 async def test_entries_keep_the_order_of_their_writing_when_the_clock_steps_back(

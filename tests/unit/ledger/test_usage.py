@@ -1,5 +1,6 @@
 """What was used: records and their sums, which agree with the ledger to the tick."""
 
+import asyncio
 import random
 from collections import defaultdict
 from dataclasses import fields
@@ -257,9 +258,9 @@ async def test_records_go_at_their_term_and_sums_and_entries_stay(
     assert (await audit(database, ledger, clock)).broken == ()
 
 
-async def test_a_record_whose_request_began_at_the_term_stays(ledger: Ledger, book: UsageBook) -> None:
-    await spend(ledger, 1, NOON - 1000)
-    await spend(ledger, 2, NOON)
+async def test_a_record_whose_request_ended_at_the_term_stays(ledger: Ledger, book: UsageBook) -> None:
+    await spend(ledger, 1, NOON - HOUR, NOON - 1)
+    await spend(ledger, 2, NOON - 2 * HOUR, NOON)
 
     await book.prune(NOON)
 
@@ -325,3 +326,62 @@ async def test_a_lost_record_of_a_later_day_is_still_found_after_pruning(
     [found] = (await audit(database, ledger, clock)).broken
 
     assert found.startswith("I8: records and days differ for org_alice, key-1, mock")
+
+
+async def test_records_are_seen_after_all_earlier_ones_have_gone(ledger: Ledger, book: UsageBook) -> None:
+    for number in range(3):
+        await spend(ledger, 1, NOON + number * SECOND)
+    await book.prune(NOON + HOUR)
+
+    written = [await spend(ledger, 2, NOON + HOUR + number * SECOND) for number in range(2)]
+    await ledger.tick()
+    written.append(await spend(ledger, 2, NOON + 2 * HOUR))
+
+    assert await book.records("org_alice") == written[::-1]
+
+
+async def test_a_tick_keeps_the_index_of_records_and_entries_short_behind(
+    ledger: Ledger, database: Database, commits: Commits
+) -> None:
+    await spend(ledger, 1, NOON)
+    await ledger.tick()
+    after_a_tick = await database.rows("SELECT name, value FROM facts WHERE name LIKE '%indexed' ORDER BY name")
+    before = commits.count
+    await ledger.tick()
+
+    assert after_a_tick == [("entries_indexed", 2), ("records_indexed", 1)]
+    assert commits.count == before
+
+
+async def test_a_first_use_that_the_disk_refused_is_counted_where_it_belongs(
+    ledger: Ledger, database: Database, book: UsageBook, clock: SteppedClock, commits: Commits
+) -> None:
+    several = [hold(10, name=id_at(NOON, number), model=model) for number, model in enumerate(("a", "b", "a"))]
+    for running in several:
+        ledger.reserve(running)
+    commits.let_wait()
+    first = asyncio.ensure_future(ledger.grant("org_alice", Ticks(1), "the one before"))
+    await commits.one_waits()
+    settling = [ledger.settle(running, finished(running, 4 + number)) for number, running in enumerate(several)]
+    commits.spared, commits.refusals = 1, 2
+    commits.let_go()
+    await asyncio.gather(first, *settling)
+
+    models = await book.sums("org_alice", NOON, NOON + DAY, "model")
+    assert {one.group: (one.requests, one.cost_ticks) for one in models} == {"a": (2, 10), "b": (1, 5)}
+    assert (await audit(database, ledger, clock)).broken == ()
+
+
+async def test_what_was_used_can_be_read_while_the_disk_takes_no_writes(
+    ledger: Ledger, book: UsageBook, commits: Commits
+) -> None:
+    spent = await spend(ledger, 1, NOON)
+    await ledger.tick()
+    commits.refusals = 1_000_000
+
+    records, entries = await book.records("org_alice"), await ledger.entries("org_alice")
+    sums = await book.sums("org_alice", NOON, NOON + DAY, "day")
+
+    assert records == [spent]
+    assert [entry.kind for entry in entries] == ["grant", "charge"]
+    assert [one.cost_ticks for one in sums] == [1]

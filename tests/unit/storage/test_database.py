@@ -237,6 +237,20 @@ async def test_a_disk_that_refuses_a_commit_leaves_nothing_and_takes_the_next(
     assert await names(database) == ["bob"]
 
 
+async def test_a_transaction_that_writes_nothing_tells_nothing_about_the_disk(
+    database: Database, commits: Commits
+) -> None:
+    commits.refusals = 1
+    with pytest.raises(DatabaseUnusable):
+        await database.commit(organisation("alice"))
+
+    await database.together(lambda _, __: None, None)
+    after_nothing = database.writable
+    await database.commit(organisation("bob"))
+
+    assert (after_nothing, database.writable) == (False, True)
+
+
 async def test_a_commit_whose_caller_has_gone_does_no_harm(database: Database, commits: Commits) -> None:
     complaints: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))

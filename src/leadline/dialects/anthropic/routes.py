@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from leadline.dialects.answers import Form, answer_chat
+from leadline.dialects.answers import Form, answer_chat, collected
 from leadline.dialects.anthropic.decode import Body, CountBody, to_count_request, to_request
 from leadline.dialects.anthropic.encode import KEEP_ALIVE, EventEncoder, encode_answer
 from leadline.dialects.anthropic.errors import encode_event
@@ -16,7 +16,8 @@ from leadline.serving.pipeline import Caller, Pipeline
 
 async def create_message(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     body = decode(await exchange.json_body(), Body)
-    form = Form(EventEncoder if body.stream else None, encode_answer, encode_event, encode_limits, KEEP_ALIVE)
+    stream, whole = EventEncoder if body.stream else None, collected(encode_answer)
+    form = Form(stream, whole, encode_event, encode_limits, KEEP_ALIVE)
     await answer_chat(pipeline, caller, exchange, to_request(body), form)
 
 

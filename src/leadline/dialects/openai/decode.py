@@ -19,6 +19,7 @@ from leadline.chat.request import (
     ToolChoice,
     ToolResult,
 )
+from leadline.dialects.tool_arguments import arguments_of
 from leadline.errors import InvalidRequest
 from leadline.ids import new_uuid
 
@@ -149,11 +150,11 @@ class Body(msgspec.Struct):
     parallel_tool_calls: bool | None = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
     reasoning_effort: str | None = None
+    deferred: bool | None = None
     # What would change the answer and is not done, so it is refused by name.
     logit_bias: dict[str, float] | None = None
     functions: list[Any] | None = None
     function_call: Any = None
-    deferred: bool | None = None
     modalities: list[str] | None = None
     search_parameters: dict[str, Any] | None = None
     web_search_options: dict[str, Any] | None = None
@@ -168,6 +169,8 @@ class Body(msgspec.Struct):
 def to_request(body: Body) -> ChatRequest:
     """The request in our own words, or InvalidRequest."""
     _refuse_what_is_not_done(body)
+    if body.deferred and body.stream:
+        raise InvalidRequest("deferred excludes stream: a deferred answer is fetched whole, later.", "deferred")
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", "top_logprobs")
     sampling = Sampling(
@@ -197,7 +200,6 @@ def _refuse_what_is_not_done(body: Body) -> None:
         "logit_bias": bool(body.logit_bias),
         "functions": bool(body.functions),
         "function_call": bool(body.function_call),
-        "deferred": bool(body.deferred),
         "modalities": bool(body.modalities) and body.modalities != ["text"],
         "search_parameters": (body.search_parameters or {"mode": "off"}).get("mode") != "off",
         "web_search_options": body.web_search_options is not None,
@@ -250,13 +252,8 @@ def _block(part: TextPart | ImagePart | RefusalPart) -> Text | Image:
 
 
 def _call(call: WireToolCall, at: str) -> ToolCall:
-    """Some clients send no id back, and empty arguments for none."""
-    arguments = call.function.arguments.strip() or "{}"
-    try:
-        msgspec.json.decode(arguments, type=dict[str, Any])
-    except msgspec.DecodeError:
-        param = f"{at}.function.arguments"
-        raise InvalidRequest(f"{param} must be the JSON text of an object.", param) from None
+    """Some clients send no id back."""
+    arguments = arguments_of(call.function.arguments, f"{at}.function.arguments")
     return ToolCall(call.id or f"call_{new_uuid().hex}", call.function.name, arguments)
 
 

@@ -11,6 +11,7 @@ _TABLE: dict[type[LeadlineError], tuple[int, str, str]] = {
     errors.Unauthenticated: (401, "unauthenticated", "invalid_api_key"),
     errors.PermissionDenied: (403, "permission-denied", "permission_denied"),
     errors.ModelNotFound: (404, "not-found", "model_not_found"),
+    errors.PreviousResponseNotFound: (404, "not-found", "previous_response_not_found"),
     errors.NotFound: (404, "not-found", "not_found"),
     errors.WrongMethod: (405, "invalid-argument", "invalid_request_error"),
     errors.IdempotencyConflict: (409, "already-exists", "idempotency_conflict"),
@@ -43,4 +44,6 @@ def _facts(error: LeadlineError) -> tuple[int, str, dict[str, str | None]]:
     param = error.param if isinstance(error, errors.InvalidRequest) else None
     if isinstance(error, errors.ModelNotFound):
         param = "model"
+    if isinstance(error, errors.PreviousResponseNotFound):
+        param = "previous_response_id"
     return status, slug, {"message": str(error), "type": code, "param": param, "code": code}

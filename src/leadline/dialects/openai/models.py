@@ -21,6 +21,41 @@ async def show_language_model(pipeline: Pipeline, caller: Caller, exchange: Exch
     await exchange.respond_json(_language_model(card))
 
 
+async def list_embedding_models(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    cards = [card for card in pipeline.models(caller) if "embeddings" in card.capabilities]
+    await exchange.respond_json({"models": [_embedding_model(card) for card in cards]})
+
+
+async def show_embedding_model(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    card = pipeline.model(caller, exchange.model)
+    if "embeddings" not in card.capabilities:
+        raise ModelNotFound(f"{card.name} is no embedding model. GET /v1/embedding-models lists those that are.")
+    await exchange.respond_json(_embedding_model(card))
+
+
+async def list_image_generation_models(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    """Nothing here makes images; the caller's key is checked all the same."""
+    pipeline.models(caller)
+    await exchange.respond_json({"models": []})
+
+
+async def show_image_generation_model(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    name = pipeline.model(caller, exchange.model).name
+    raise ModelNotFound(f"{name} makes no images. GET /v1/language-models lists the models that write.")
+
+
+def _embedding_model(card: ModelCard) -> Json:
+    return {
+        **_identity(card),
+        "fingerprint": card.fingerprint,
+        "version": "1.0",
+        "input_modalities": ["text"],
+        "output_modalities": ["embeddings"],
+        "prompt_text_token_price": card.input_ticks,
+        "prompt_image_token_price": card.image_ticks,
+    }
+
+
 def _is_language_model(card: ModelCard) -> bool:
     return not card.capabilities.isdisjoint(("chat", "completions"))
 
@@ -80,5 +115,9 @@ def _long_context_prices(card: ModelCard) -> Json:
 ROUTES = {
     ("GET", "/v1/language-models"): list_language_models,
     ("GET", "/v1/language-models/{model}"): show_language_model,
+    ("GET", "/v1/embedding-models"): list_embedding_models,
+    ("GET", "/v1/embedding-models/{model}"): show_embedding_model,
+    ("GET", "/v1/image-generation-models"): list_image_generation_models,
+    ("GET", "/v1/image-generation-models/{model}"): show_image_generation_model,
     **model_routes(_model, {"object": "list"}),
 }

@@ -1,12 +1,14 @@
 """The OpenAI endpoints."""
 
-from leadline.dialects.answers import Form, answer_chat
+from leadline.dialects.answers import Form, answer_chat, collected
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.openai import models
 from leadline.dialects.openai.decode import Body, to_request
+from leadline.dialects.openai.deferred import defer_chat, show_deferred_completion
 from leadline.dialects.openai.encode import KEEP_ALIVE, ChunkEncoder, encode_answer
 from leadline.dialects.openai.errors import encode_event
 from leadline.dialects.openai.limits import encode_limits
+from leadline.dialects.openai.tokenize import tokenize_text
 from leadline.dialects.strict_json import decode
 from leadline.serving.generation import Generation
 from leadline.serving.pipeline import Caller, Pipeline
@@ -18,11 +20,14 @@ async def create_chat_completion(pipeline: Pipeline, caller: Caller, exchange: E
     def stream(generation: Generation) -> ChunkEncoder:
         return ChunkEncoder(generation, includes_usage=body.includes_usage)
 
-    form = Form(stream if body.stream else None, encode_answer, encode_event, encode_limits, KEEP_ALIVE)
-    await answer_chat(pipeline, caller, exchange, to_request(body), form)
+    form = Form(stream if body.stream else None, collected(encode_answer), encode_event, encode_limits, KEEP_ALIVE)
+    answer = defer_chat if body.deferred else answer_chat
+    await answer(pipeline, caller, exchange, to_request(body), form)
 
 
 ROUTES = {
     ("POST", "/v1/chat/completions"): create_chat_completion,
+    ("GET", "/v1/chat/deferred-completion/{id}"): show_deferred_completion,
+    ("POST", "/v1/tokenize-text"): tokenize_text,
     **models.ROUTES,
 }

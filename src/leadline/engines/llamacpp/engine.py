@@ -11,11 +11,20 @@ from pathlib import Path
 
 from leadline.chat.events import ChatEvent, Started
 from leadline.chat.request import ChatRequest
-from leadline.engines.engine import NOT_STARTED, Capability, EngineStatus, ModelFacts
+from leadline.engines.engine import NOT_STARTED, Capability, EngineStatus, ModelFacts, Token
+from leadline.engines.format.marks import Piece
+from leadline.engines.format.output import OutputParser
+from leadline.engines.format.template import ChatTemplate, Vocabulary
+from leadline.engines.llamacpp.completion import (
+    SAMPLING,
+    CompletionDecoder,
+    encode_completion,
+    grammar_of,
+    offered_tools,
+)
 from leadline.engines.llamacpp.room import Room
 from leadline.engines.llamacpp.supervisor import Child, Supervisor
 from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
-from leadline.engines.upstream.encode import encode_messages
 from leadline.engines.upstream.http import Address, ConnectionBroken, HttpClient, Unreachable
 from leadline.errors import InvalidRequest, LeadlineError, Unavailable
 
@@ -28,21 +37,19 @@ _ASK_SECONDS = 10.0
 _MOST_LOST = 2
 _MOST_SUSPECTS = 256
 _HEARTBEAT_SECONDS = 5.0
-_CAPABILITIES: frozenset[Capability] = frozenset(("chat", "logprobs"))
-# Small models need the unlikely tokens cut off: without it, one strange token derails an answer.
-_SAMPLING = {"top_k": 40, "min_p": 0.05}
-# Counts while streaming, and the prompt's tokens as soon as work on it begins.
-_EXTRA = {"timings_per_token": True, "return_progress": True, "cache_prompt": True} | _SAMPLING
+_CAPABILITIES: frozenset[Capability] = frozenset(("chat", "tools", "json", "logprobs"))
 _log = logging.getLogger("leadline.engines")
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A GGUF file. `digest` is its sha256; `context_tokens` what the model was trained for."""
+    """A GGUF file. `digest` is its sha256; `context_tokens` what the model was trained for; `template` how it reads a
+    chat."""
 
     path: Path
     digest: str
     context_tokens: int
+    template: ChatTemplate = field(default_factory=lambda: ChatTemplate(None, Vocabulary()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ class LlamaCppEngine:
             f"weights {self._weights.digest}",
             f"xllamacpp {self._child.version}",
             f"context {self.settings.context_tokens}",
-            f"sampling {_SAMPLING}",
+            f"sampling {SAMPLING}",
         )
         return ModelFacts(self.settings.context_tokens, _CAPABILITIES, facts)
 
@@ -121,10 +128,34 @@ class LlamaCppEngine:
         return most_prompt_tokens(request)
 
     async def count_prompt_tokens(self, request: ChatRequest) -> int:
-        client = self._ready_client()
-        rendered = await client.post("/apply-template", {"messages": encode_messages(request.messages)}, _ASK_SECONDS)
-        question = {"content": rendered["prompt"], "add_special": True, "parse_special": True}
-        return len((await client.post("/tokenize", question, _ASK_SECONDS))["tokens"])
+        return len(await self._tokens(self._rendered(request)))
+
+    def _rendered(self, request: ChatRequest) -> tuple[Piece, ...]:
+        assert self._weights is not None, "a client is ready only with weights"
+        shown = replace(request, tools=offered_tools(request))
+        # What must be JSON or a call from its first character on leaves no room for thoughts.
+        thinking = False if grammar_of(request, self._weights.template) is not None else None
+        return self._weights.template.render(shown, thinking=thinking)
+
+    async def _tokens(self, pieces: tuple[Piece, ...]) -> list[int]:
+        """The prompt's tokens. What users wrote is ordinary text, whatever it looks like."""
+        tokens: list[int] = []
+        for piece in pieces:
+            question = {"content": piece.text, "add_special": False, "parse_special": piece.special}
+            tokens += (await self._ready_client().post("/tokenize", question, _ASK_SECONDS))["tokens"]
+        return tokens
+
+    async def _prompt(self, pieces: tuple[Piece, ...]) -> str | list[int]:
+        """As text where one piece is all, which is nearly always; llama.cpp sets the token of beginning itself."""
+        assert self._weights is not None
+        if len(pieces) == 1 and pieces[0].special:
+            return self._weights.template.without_bos(pieces[0].text)
+        return await self._tokens(pieces)
+
+    async def tokenize(self, model: str, text: str) -> tuple[Token, ...]:
+        question = {"content": text, "add_special": False, "parse_special": False, "with_pieces": True}
+        said = await self._ready_client().post("/tokenize", question, _ASK_SECONDS)
+        return tuple(Token(token["id"], _piece_bytes(token["piece"])) for token in said["tokens"])
 
     async def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         """A request that the child lost before it began is given to the next child, once.
@@ -166,7 +197,20 @@ class LlamaCppEngine:
 
     async def _generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         fitted, tokens = await self._fitted(request)
-        async with self._room.take(tokens) as place, aclosing(self._ready_client().generate(fitted)) as batches:
+        assert self._weights is not None
+        template, pieces = self._weights.template, self._rendered(fitted)
+        body = encode_completion(fitted, await self._prompt(pieces), template)
+        thoughts = template.thinking
+        parser = OutputParser(
+            template.calls,
+            thoughts,
+            offered_tools(fitted),
+            in_thoughts=thoughts is not None and thoughts.is_open(pieces[-1].text),
+            parallel=fitted.parallel_tool_calls,
+        )
+        decoder = CompletionDecoder(parser, fitted.top_logprobs)
+        stream = self._ready_client().stream("/completion", body, decoder)
+        async with self._room.take(tokens) as place, aclosing(stream) as batches:
             async for batch in batches:
                 if isinstance(batch[0], Started) and batch[0].prompt_tokens is not None:
                     place.need(batch[0].prompt_tokens + (fitted.max_output_tokens or 0))
@@ -240,7 +284,7 @@ class LlamaCppEngine:
         http = HttpClient(
             self.name, Address("engine", 80, socket=child.socket), {"Authorization": f"Bearer {child.key}"}
         )
-        self._child, self._client, self._was_ready = child, ChatClient(http, _EXTRA), True
+        self._child, self._client, self._was_ready = child, ChatClient(http), True
         self._status = EngineStatus(ready=True, detail=f"llama.cpp, {self.settings.parallel_requests} requests at once")
         self._change()
 
@@ -262,6 +306,11 @@ class LlamaCppEngine:
 
     def _tell(self, detail: str) -> None:
         self._status = EngineStatus(ready=False, detail=detail)
+
+
+def _piece_bytes(piece: str | list[int]) -> bytes:
+    """llama.cpp tells a piece that is no whole text byte by byte."""
+    return piece.encode() if isinstance(piece, str) else bytes(piece)
 
 
 def _digest(request: ChatRequest) -> bytes:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -35,6 +35,16 @@ class _ErrorBody(msgspec.Struct):
     error: _ErrorDetail | None = None
 
 
+class StreamDecoder(Protocol):
+    """Payloads of one stream to events; `done` once the last one has come."""
+
+    done: bool
+
+    def decode(self, payload: bytes) -> list[ChatEvent]: ...
+
+    def end(self) -> list[ChatEvent]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ChatClient:
     """`extra` goes into every request's body: what one kind of engine wants besides."""
@@ -45,12 +55,20 @@ class ChatClient:
     async def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         """Run `request`; see `Engine.generate`. Closing the generator closes the connection, which aborts the work."""
         assert request.max_output_tokens is not None
-        body = encode_request(request, self.extra)
-        response = await self.http.send("POST", "/chat/completions", body, FIRST_BYTE_SECONDS)
+        decoder = ChunkDecoder(request.max_output_tokens)
+        async with aclosing(self.stream("/chat/completions", encode_request(request, self.extra), decoder)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def stream(
+        self, path: str, body: bytes, decoder: StreamDecoder
+    ) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        """Post `body` and decode the events that come back. Closing the generator closes the connection."""
+        response = await self.http.send("POST", path, body, FIRST_BYTE_SECONDS)
         try:
             if response.status != 200:
                 raise await self._refusal(response)
-            events, decoder = EventParser(), ChunkDecoder(request.max_output_tokens)
+            events = EventParser()
             async with aclosing(response.pieces(NEXT_BYTE_SECONDS)) as pieces:
                 async for piece in pieces:
                     batch = [event for payload in events.feed(piece) for event in decoder.decode(payload)]
@@ -58,7 +76,8 @@ class ChatClient:
                         yield tuple(batch)
                     if decoder.done:
                         break
-            yield tuple(decoder.end())
+            if last := tuple(decoder.end()):
+                yield last
         finally:
             response.close()
 

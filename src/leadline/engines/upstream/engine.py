@@ -8,7 +8,7 @@ from typing import Any
 
 from leadline.chat.events import ChatEvent
 from leadline.chat.request import ChatRequest
-from leadline.engines.engine import NOT_STARTED, Capability, EngineStatus, ModelFacts
+from leadline.engines.engine import NOT_STARTED, Capability, EngineStatus, ModelFacts, Token
 from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
 from leadline.engines.upstream.http import Address, HttpClient
 from leadline.errors import LeadlineError
@@ -64,6 +64,9 @@ class UpstreamEngine:
         return most_prompt_tokens(request)
 
     async def count_prompt_tokens(self, request: ChatRequest) -> int | None:
+        return None
+
+    async def tokenize(self, model: str, text: str) -> tuple[Token, ...] | None:
         return None
 
     def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:

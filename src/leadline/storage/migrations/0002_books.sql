@@ -1,7 +1,7 @@
--- Entries are numbered and chained per organisation; usage has its own records and sums, written with the charge.
+-- Entries are numbered and chained; usage has its own records and sums, written with the charge.
 
 -- Numbers about the instance itself. `heartbeat` is written to find out whether the disk takes writes again; usage
--- records that began before `records_kept_since` were deleted at their term.
+-- records that ended before `records_kept_since` were deleted at their term.
 CREATE TABLE facts (
     name TEXT PRIMARY KEY,
     value BIGINT NOT NULL

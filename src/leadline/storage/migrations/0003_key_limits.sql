@@ -16,3 +16,4 @@ ALTER TABLE api_keys ADD COLUMN previous_digest TEXT;
 ALTER TABLE api_keys ADD COLUMN previous_expires_at BIGINT;
 
 ALTER TABLE api_keys ADD COLUMN last_used_at BIGINT;
+ALTER TABLE api_keys ADD COLUMN modified_at BIGINT;

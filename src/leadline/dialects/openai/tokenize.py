@@ -1,0 +1,33 @@
+"""xAI's tokenizer endpoint."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from leadline.dialects.exchange import Exchange
+from leadline.dialects.strict_json import decode
+from leadline.serving.pipeline import Caller, Pipeline
+
+
+class Body(msgspec.Struct):
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    text: str
+    user: str | None = None
+
+
+async def tokenize_text(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    body = decode(await exchange.json_body(), Body)
+    tokens = await pipeline.tokenize(caller, body.model, body.text)
+    await exchange.respond_json(
+        {
+            "token_ids": [
+                {
+                    "token_id": token.token_id,
+                    "string_token": token.token_bytes.decode("utf-8", "replace"),
+                    "token_bytes": list(token.token_bytes),
+                }
+                for token in tokens
+            ]
+        }
+    )

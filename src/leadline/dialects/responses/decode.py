@@ -1,0 +1,196 @@
+"""The body of `POST /v1/responses` -> ChatRequest. Unknown fields are ignored; its items are in `items.py`."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from leadline.chat.request import ChatRequest, JsonFormat, Message, Sampling, Text, Tool, ToolChoice
+from leadline.dialects.strict_json import convert
+from leadline.errors import InvalidRequest
+
+Json = dict[str, Any]
+MOST_TOOLS = 350
+_LOGPROBS = "message.output_text.logprobs"
+_ENCRYPTED_REASONING = "reasoning.encrypted_content"
+
+
+class WireTool(msgspec.Struct, tag_field="type", tag="function", omit_defaults=True):
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    description: str | None = None
+    parameters: Json | None = None
+    strict: bool | None = None
+
+
+class NamedTool(msgspec.Struct, omit_defaults=True):
+    type: str
+    name: str | None = None
+
+
+class TextFormat(msgspec.Struct, tag_field="type", tag="text"):
+    pass
+
+
+class JsonObjectFormat(msgspec.Struct, tag_field="type", tag="json_object"):
+    pass
+
+
+class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema", omit_defaults=True):
+    schema: Json
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextConfig(msgspec.Struct, omit_defaults=True):
+    format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    verbosity: str | None = None
+
+
+class ReasoningConfig(msgspec.Struct):
+    effort: str | None = None
+    summary: str | None = None
+
+
+class Body(msgspec.Struct):
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    input: str | Annotated[list[Json], Meta(min_length=1)]
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    store: bool | None = None
+    stream: bool | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1, le=2**31)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    logprobs: bool | None = None
+    include: list[str] | None = None
+    tools: Annotated[list[Json], Meta(max_length=MOST_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    text: TextConfig | None = None
+    reasoning: ReasoningConfig | None = None
+    reasoning_effort: str | None = None
+    metadata: Annotated[dict[str, str], Meta(max_length=16)] | None = None
+    # These change nothing, and come back as they came.
+    user: str | None = None
+    max_tool_calls: int | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    # What would change the answer and is not done, so it is refused by name.
+    background: bool | None = None
+    conversation: Any = None
+    prompt: Any = None
+    search_parameters: Json | None = None
+    chat_template: Any = None
+    chat_template_kwargs: Any = None
+
+
+def wants_encrypted_reasoning(body: Body) -> bool:
+    return _ENCRYPTED_REASONING in (body.include or ())
+
+
+def to_request(body: Body, turns: tuple[Message, ...]) -> ChatRequest:
+    """The request in our own words, or InvalidRequest. `turns` are those of its conversation."""
+    _refuse_what_is_not_done(body)
+    tools = _tools(body)
+    instructions = (Message("system", (Text(body.instructions),)),) if body.instructions else ()
+    wants_logprobs = bool(body.logprobs or body.top_logprobs or _LOGPROBS in (body.include or ()))
+    return ChatRequest(
+        model=body.model,
+        messages=(*instructions, *turns),
+        max_output_tokens=body.max_output_tokens,
+        sampling=Sampling(
+            temperature=1.0 if body.temperature is None else body.temperature,
+            top_p=1.0 if body.top_p is None else body.top_p,
+        ),
+        top_logprobs=(body.top_logprobs or 0) if wants_logprobs else None,
+        tools=tuple(
+            Tool(tool.name, tool.description or "", tool.parameters or {}, bool(tool.strict)) for tool in tools
+        ),
+        tool_choice=_tool_choice(body, tools),
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        json_format=_json_format(body),
+    )
+
+
+def echo(body: Body) -> Json:
+    """What the answer repeats of its request, with what counts where it says nothing."""
+    text, reasoning = body.text or TextConfig(), body.reasoning or ReasoningConfig(body.reasoning_effort)
+    return {
+        "background": False,
+        "frequency_penalty": 0,
+        "instructions": body.instructions,
+        "max_output_tokens": body.max_output_tokens,
+        "max_tool_calls": body.max_tool_calls,
+        "metadata": body.metadata or {},
+        "parallel_tool_calls": body.parallel_tool_calls is not False,
+        "presence_penalty": 0,
+        "previous_response_id": body.previous_response_id,
+        "prompt_cache_key": body.prompt_cache_key,
+        "reasoning": {"effort": reasoning.effort, "summary": reasoning.summary},
+        "safety_identifier": body.safety_identifier,
+        "service_tier": "default",
+        "store": body.store is not False,
+        "temperature": 1.0 if body.temperature is None else body.temperature,
+        "text": msgspec.to_builtins(TextConfig(text.format or TextFormat(), text.verbosity)),
+        "tool_choice": msgspec.to_builtins(body.tool_choice or "auto"),
+        "tools": [{"parameters": None, "strict": None} | msgspec.to_builtins(tool) for tool in _tools(body)],
+        "top_logprobs": body.top_logprobs or 0,
+        "top_p": 1.0 if body.top_p is None else body.top_p,
+        "truncation": "disabled",
+        "user": body.user,
+    }
+
+
+def _refuse_what_is_not_done(body: Body) -> None:
+    effort = body.reasoning.effort if body.reasoning is not None else None
+    refused = {
+        "background": bool(body.background),
+        "conversation": body.conversation is not None,
+        "prompt": body.prompt is not None,
+        "reasoning.effort": effort not in (None, "none"),
+        "reasoning_effort": body.reasoning_effort not in (None, "none"),
+        "search_parameters": (body.search_parameters or {"mode": "off"}).get("mode") != "off",
+        "chat_template": body.chat_template is not None,
+        "chat_template_kwargs": bool(body.chat_template_kwargs),
+    }
+    for param, wanted in refused.items():
+        if wanted:
+            raise InvalidRequest(f"{param} is not supported by this model. Leave it out.", param)
+
+
+def _tools(body: Body) -> list[WireTool]:
+    hosted = [
+        (i, str(tool.get("type"))[:100]) for i, tool in enumerate(body.tools or ()) if tool.get("type") != "function"
+    ]
+    if hosted:
+        names = ", ".join(name for _, name in hosted)
+        raise InvalidRequest(f"No tools are hosted here: {names}. Send functions only.", f"tools[{hosted[0][0]}].type")
+    tools: list[WireTool] = convert(body.tools or [], list[WireTool], "tools")
+    return tools
+
+
+def _tool_choice(body: Body, tools: list[WireTool]) -> ToolChoice:
+    choice = body.tool_choice
+    if choice == "required" and not tools:
+        raise InvalidRequest("tool_choice asks for a tool, but there are no tools.", "tool_choice")
+    if not isinstance(choice, NamedTool):
+        return ToolChoice(choice or "auto")
+    if choice.type != "function":
+        param = "tool_choice.type"
+        raise InvalidRequest(f"{param} must be function, since no other tools are here.", param)
+    if choice.name not in {tool.name for tool in tools}:
+        raise InvalidRequest("tool_choice names a tool that is not among the tools.", "tool_choice.name")
+    return ToolChoice("named", choice.name)
+
+
+def _json_format(body: Body) -> JsonFormat | None:
+    match body.text.format if body.text is not None else None:
+        case JsonObjectFormat():
+            return JsonFormat()
+        case JsonSchemaFormat(schema):
+            return JsonFormat(schema)
+        case _:
+            return None

@@ -1,0 +1,223 @@
+"""Events -> the items of a response's output, one after another.
+
+A client must see an item finished before the next one begins, but what an engine makes may be interleaved: while a
+call's arguments are half an object, everything else waits for the rest of them.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from leadline.chat.events import (
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    ToolCallStarted,
+)
+from leadline.dialects.responses.items import new_item_id
+
+Json = dict[str, Any]
+Delta = TextDelta | ReasoningDelta | ToolCallStarted | ToolCallDelta
+Status = Literal["in_progress", "completed", "incomplete"]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The item number `index` begins; `item` has nothing in it yet."""
+
+    index: int
+    item: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """A piece more of the item that was opened last."""
+
+    piece: str
+    logprobs: list[Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The item that was opened last is whole."""
+
+    index: int
+    item: Json
+
+
+Step = Opened | Grown | Closed
+
+
+@dataclass(slots=True)
+class _Item:
+    """The item under way. A call knows its number among the engine's calls."""
+
+    kind: str
+    base: Json
+    call: int | None = None
+    pieces: list[str] = field(default_factory=list)
+    logprobs: list[Json] = field(default_factory=list)
+    # Of each piece: how many characters and how many log probabilities it has.
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    _scanned: int = 0
+    _begun: bool = False
+    _depth: int = 0
+    _in_string: bool = False
+    _escaped: bool = False
+
+    def takes(self, event: Delta) -> bool:
+        match event:
+            case TextDelta():
+                return self.kind == "message"
+            case ReasoningDelta():
+                return self.kind == "reasoning"
+            case ToolCallDelta():
+                return self.call == event.index
+            case ToolCallStarted():
+                return False
+
+    def grow(self, event: Delta) -> list[Step]:
+        """Nothing where there is nothing in the event."""
+        match event:
+            case TextDelta():
+                return [self.add(event.text, [_logprob(logprob) for logprob in event.logprobs])]
+            case ReasoningDelta():
+                return [self.add(event.text, [])]
+            case ToolCallDelta() if event.arguments:
+                return [self.add(event.arguments, [])]
+            case _:
+                return []
+
+    def add(self, piece: str, logprobs: list[Json]) -> Grown:
+        self.pieces.append(piece)
+        self.logprobs += logprobs
+        self.sizes.append((len(piece), len(logprobs)))
+        return Grown(piece, logprobs)
+
+    def is_half(self) -> bool:
+        """Whether it is a call whose arguments are not a whole object yet."""
+        if self.call is None:
+            return False
+        for piece in self.pieces[self._scanned :]:
+            self._scan(piece)
+        self._scanned = len(self.pieces)
+        return self._depth > 0 or not self._begun
+
+    def _scan(self, piece: str) -> None:
+        for character in piece:
+            if self._escaped:
+                self._escaped = False
+            elif self._in_string:
+                self._escaped = character == "\\"
+                self._in_string = character != '"'
+            elif character == '"':
+                self._in_string = True
+            else:
+                self._begun = self._begun or character == "{"
+                self._depth += (character in "{[") - (character in "}]")
+
+    def encoded(self, status: Status) -> Json:
+        text = "".join(self.pieces)
+        match self.kind:
+            case "message":
+                part = {"type": "output_text", "text": text, "annotations": [], "logprobs": self.logprobs}
+                return self.base | {"status": status, "content": [part]}
+            case "reasoning":
+                return self.base | {"status": status, "content": [{"type": "reasoning_text", "text": text}]}
+            case _:
+                return self.base | {"status": status, "arguments": text}
+
+
+class Output:
+    """The output of one response. `items` are the whole ones, `sizes` of each how its pieces were cut. Reasoning is
+    told in the open, and sealed as well where there is a `seal`."""
+
+    def __init__(self, request_id: uuid.UUID, seal: Callable[[str], str] | None = None) -> None:
+        self.items: list[Json] = []
+        self.sizes: list[list[tuple[int, int]]] = []
+        self._request_id = request_id
+        self._seal = seal
+        self._open: _Item | None = None
+        self._waiting: list[Delta] = []
+
+    def add(self, event: Delta) -> list[Step]:
+        """What the event does, in steps."""
+        item = self._open
+        if item is not None and item.takes(event):
+            steps = item.grow(event)
+            return steps + self._let_go() if self._waiting and not item.is_half() else steps
+        if item is not None and item.is_half():
+            self._waiting.append(event)
+            return []
+        if isinstance(event, ToolCallDelta):
+            return []  # its call is a whole object already: what comes after that is nothing
+        closed = self._close("completed")
+        item = self._open = self._new(event)
+        return [*closed, Opened(len(self.items), item.base | {"status": "in_progress"}), *item.grow(event)]
+
+    def finish(self, reason: FinishReason) -> list[Step]:
+        """Close what is open, after all that waits."""
+        steps: list[Step] = []
+        while (item := self._open) is not None:
+            cut = reason in ("length", "content_filter")
+            cut = cut and (not self._waiting if item.call is None else item.is_half())
+            if item.call is not None and not item.pieces and not cut:
+                steps.append(item.add("{}", []))
+            steps += self._close("incomplete" if cut else "completed")
+            steps += self._let_go()
+        return steps
+
+    def _let_go(self) -> list[Step]:
+        waiting, self._waiting = self._waiting, []
+        return [step for event in waiting for step in self.add(event)]
+
+    def _close(self, status: Status) -> list[Step]:
+        item, self._open = self._open, None
+        if item is None:
+            return []
+        encoded = item.encoded(status)
+        if self._seal is not None and item.kind == "reasoning":
+            encoded["encrypted_content"] = self._seal("".join(item.pieces))
+        self.items.append(encoded)
+        self.sizes.append(item.sizes)
+        return [Closed(len(self.items) - 1, encoded)]
+
+    def _new(self, event: Delta) -> _Item:
+        call: int | None = None
+        fields: Json
+        match event:
+            case ToolCallStarted():
+                kind, call = "function_call", event.index
+                fields = {"call_id": event.call_id, "name": event.name, "arguments": ""}
+            case ReasoningDelta():
+                kind, fields = "reasoning", {"summary": [], "content": []}
+            case _:
+                kind, fields = "message", {"role": "assistant", "content": []}
+        item_id = new_item_id(kind, self._request_id, str(len(self.items)))
+        return _Item(kind, {"id": item_id, "type": kind} | fields, call)
+
+
+def steps_of(items: list[Json], sizes: Iterable[list[tuple[int, int]]]) -> Iterator[Step]:
+    """The steps in which an output came into being, from what is kept of it."""
+    for index, (item, pieces) in enumerate(zip(items, sizes, strict=True)):
+        empty: Json = {"arguments": ""} if item["type"] == "function_call" else {"content": []}
+        [part] = item.get("content", [{"text": item.get("arguments")}])
+        text, logprobs = part["text"], part.get("logprobs", [])
+        begun = {name: value for name, value in item.items() if name != "encrypted_content"}
+        yield Opened(index, begun | empty | {"status": "in_progress"})
+        at = logprob = 0
+        for length, count in pieces:
+            yield Grown(text[at : at + length], logprobs[logprob : logprob + count])
+            at, logprob = at + length, logprob + count
+        yield Closed(index, item)
+
+
+def _logprob(logprob: TokenLogprob) -> Json:
+    return _token(logprob) | {"top_logprobs": [_token(other) for other in logprob.top]}
+
+
+def _token(logprob: TokenLogprob) -> Json:
+    return {"token": logprob.token, "bytes": list(logprob.token_bytes or ()), "logprob": logprob.logprob}

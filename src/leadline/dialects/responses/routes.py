@@ -1,0 +1,146 @@
+"""The endpoints of OpenAI's Responses API. Errors are those of OpenAI's other endpoints."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from leadline.dialects.answers import Form, answer_chat
+from leadline.dialects.exchange import Exchange, Headers
+from leadline.dialects.responses.decode import Body, echo, to_request, wants_encrypted_reasoning
+from leadline.dialects.responses.encode import ResponseEncoder
+from leadline.dialects.responses.items import to_messages
+from leadline.dialects.responses.stored import StoredResponse, conversation_of, find_response
+from leadline.dialects.responses.stream import KEEP_ALIVE
+from leadline.dialects.strict_json import decode
+from leadline.errors import InvalidRequest, NotFound, RateLimits
+from leadline.serving.generation import Generation
+from leadline.serving.pipeline import Caller, Pipeline
+
+EncodeLimits = Callable[[RateLimits, int], Headers]
+# What the money path and the engines call a field -> what it is called here.
+_FIELDS = {
+    "messages": "input",
+    "response_format": "text.format",
+    "logprobs": "include",
+    "max_tokens": "max_output_tokens",
+}
+_MOST_LISTED = 100
+_LISTED = 20
+
+
+def routes(encode_limits: EncodeLimits) -> dict[tuple[str, str], Any]:
+    """The endpoints, which tell the limits as OpenAI's others do."""
+
+    async def create_response(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+        body = decode(await exchange.json_body(), Body)
+        told = echo(body)
+        conversation = await conversation_of(
+            pipeline, caller, exchange.request_id, body.input, body.previous_response_id
+        )
+        seal = partial(pipeline.stored.seal_reasoning, caller.organisation_id)
+        encoder = ResponseEncoder(
+            told, conversation, streams=bool(body.stream), seal=seal if wants_encrypted_reasoning(body) else None
+        )
+
+        def begin(generation: Generation) -> ResponseEncoder:
+            if told["store"]:
+                pipeline.stored.keep(generation, "response", encoder.stored_with)
+            return encoder.begin(generation)
+
+        form = Form(begin if body.stream else None, begin, encoder.fail, encode_limits, KEEP_ALIVE)
+        with _fields_of_responses():
+            await answer_chat(pipeline, caller, exchange, to_request(body, to_messages(conversation)), form)
+
+    return {
+        ("POST", "/v1/responses"): create_response,
+        ("POST", "/v1/responses/input_tokens"): count_input_tokens,
+        ("GET", "/v1/responses/{id}"): show_response,
+        ("DELETE", "/v1/responses/{id}"): delete_response,
+        ("GET", "/v1/responses/{id}/input_items"): list_input_items,
+        ("POST", "/v1/responses/{id}/cancel"): cancel_response,
+    }
+
+
+async def count_input_tokens(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    body = decode(await exchange.json_body(), Body)
+    conversation = await conversation_of(pipeline, caller, exchange.request_id, body.input, body.previous_response_id)
+    with _fields_of_responses():
+        tokens = await pipeline.count_prompt_tokens(caller, to_request(body, to_messages(conversation)))
+    await exchange.respond_json({"object": "response.input_tokens", "input_tokens": tokens})
+
+
+async def show_response(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    """With `stream=true` its events, those after the one numbered `starting_after`."""
+    stored, query = await _find(pipeline, caller, exchange), exchange.query()
+    if query.get("stream", "false") != "true":
+        await exchange.respond_json(stored.response)
+        return
+    events = stored.events()[_integer(query, "starting_after", -1, -1, 2**31) + 1 :]
+    await exchange.respond(
+        200, b"".join(events), [(b"cache-control", b"no-cache")], b"text/event-stream; charset=utf-8"
+    )
+
+
+async def delete_response(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    if not await pipeline.delete_stored(caller, "response", exchange.stored_id):
+        raise _unknown(exchange)
+    await exchange.respond_json({"id": exchange.stored_id, "object": "response", "deleted": True})
+
+
+async def list_input_items(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    """A page of what the response answered, the newest first unless `order=asc`."""
+    stored, query = await _find(pipeline, caller, exchange), exchange.query()
+    limit, order = _integer(query, "limit", _LISTED, 1, _MOST_LISTED), query.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("order must be asc or desc.", "order")
+    items = stored.conversation if order == "asc" else stored.conversation[::-1]
+    after = query.get("after") or query.get("pagination_token")
+    if after:
+        ids = [item["id"] for item in items]
+        if after not in ids:
+            raise InvalidRequest("after is not the id of an item of this response.", "after")
+        items = items[ids.index(after) + 1 :]
+    page, has_more = items[:limit], len(items) > limit
+    ids = [item["id"] for item in page] or [None]
+    listed = {"object": "list", "data": page, "first_id": ids[0], "last_id": ids[-1], "has_more": has_more}
+    await exchange.respond_json(listed | {"pagination_token": ids[-1] if has_more else None})
+
+
+async def cancel_response(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    raise InvalidRequest(
+        "Only a response in the background can be cancelled, and none is. Close the connection instead."
+    )
+
+
+async def _find(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> StoredResponse:
+    stored = await find_response(pipeline, caller, exchange.stored_id)
+    if stored is None:
+        raise _unknown(exchange)
+    return stored
+
+
+def _unknown(exchange: Exchange) -> NotFound:
+    return NotFound(
+        f"There is no stored response {exchange.stored_id[:100]}. It is older than 30 days, was deleted or not stored,"
+        " or never was."
+    )
+
+
+def _integer(query: dict[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise InvalidRequest(f"{name} must be an integer from {max(least, 0)} to {most}.", name)
+    return int(text)
+
+
+@contextmanager
+def _fields_of_responses() -> Iterator[None]:
+    """What is refused inside is named as it is called here."""
+    try:
+        yield
+    except InvalidRequest as error:
+        error.param = _FIELDS.get(error.param or "", error.param)
+        raise
