@@ -183,10 +183,11 @@ class Ledger:
                 self._balances[hold.organisation_id] -= record.cost_ticks
                 self._held[hold.organisation_id] -= hold.ticks
                 self._spending.settle(hold, record.cost_ticks, record.at)
-                self._give_back(hold, record, outcome().record)
                 self._indexes_lag = True
                 del self._open[hold.request_id]
             self._end(hold, settlement, error)
+            if error is None:
+                self._give_back(hold, record, outcome().record)
 
         self._write(item).add_done_callback(written)
 

@@ -25,11 +25,12 @@ from leadline.chat.events import (
 from leadline.chat.request import ChatRequest, Image, Reasoning, Text, ToolCall, ToolResult
 from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.errors import EngineFailed
+from leadline.operations.housekeeping import prune
 from leadline.serving import stored
 from tests.conformance.grammar.listener import Listener
 from tests.conformance.grammar.responses import check, check_response, frames
-from tests.raw import Answer, open_post, post, request
-from tests.scripted.engine import SCRIPTS, Script, Stall, Step, prompt_tokens
+from tests.raw import Answer, Raw, head, open_post, post, request
+from tests.scripted.engine import SCRIPTS, Script, Stall, Step, prompt_tokens, slow_echo
 from tests.scripted.server import ScriptedServer
 
 PATH = "/v1/responses"
@@ -55,8 +56,8 @@ def saying(*batches: tuple[Any, ...], reason: FinishReason = "stop") -> Script:
     return script
 
 
-ARGUMENTS = (ToolCallStarted(0, "call_a", "weather"), ToolCallDelta(0, '{"city":'))
-REST = ToolCallDelta(0, '"}{\\""}')
+ARGUMENTS = (ToolCallStarted(0, "call_a", "weather"), ToolCallDelta(0, '{"city":"}'))
+REST = ToolCallDelta(0, '{\\""}')
 MORE: dict[str, Script] = {
     "woven": saying(ARGUMENTS, (ReasoningDelta("hm"),), (TextDelta("So"),), (REST,), (TextDelta(" be it"),)),
     "woven-calls": saying(
@@ -478,7 +479,7 @@ def test_reasoning_can_be_kept_by_a_client_that_stores_nothing_here(server, char
     ("asked", "items", "reason"),
     [
         ({"model": "echo", "max_output_tokens": 2}, [("message", "what is", "incomplete")], "max_output_tokens"),
-        ({"model": "half-a-call"}, [("function_call", '{"city":', "incomplete")], "max_output_tokens"),
+        ({"model": "half-a-call"}, [("function_call", '{"city":"}', "incomplete")], "max_output_tokens"),
         ({"model": "filtered"}, [("message", "no", "incomplete")], "content_filter"),
     ],
 )
@@ -635,6 +636,7 @@ def test_the_items_of_a_response_are_listed_by_pages(server, client):
     assert (page["object"], page["first_id"], page["last_id"], page["has_more"]) == ("list", ids[0], ids[2], True)
     rest = get(server, f"{path}?order=asc&pagination_token={page['pagination_token']}").json
     assert (len(rest["data"]), rest["has_more"], rest["pagination_token"]) == (4, False, None)
+    assert [get(server, f"{path}?limit={limit}").json["has_more"] for limit in (6, 7, 8)] == [True, False, False]
     for query, param in (("limit=0", "limit"), ("limit=101", "limit"), ("order=up", "order"), ("after=x", "after")):
         refused = get(server, f"{path}?{query}")
         assert (refused.status, refused.json["error"]["param"]) == (400, param)
@@ -712,6 +714,15 @@ def test_a_response_is_kept_for_30_days(server, client):
         client.responses.retrieve(response.id)
 
 
+def test_what_had_its_term_is_deleted_by_the_housekeeping(server):
+    now = server.pipeline.stored.clock()
+    ask(server)
+    for days, left in ((29, 1), (31, 0)):
+        server.pipeline.stored.clock = lambda days=days: now + days * MICROSECONDS_PER_DAY
+        server.run(prune(server.instance, server.pipeline))
+        assert server.run(server.instance.database.rows("SELECT COUNT(*) FROM stored_answers")) == [(left,)]
+
+
 def test_what_is_stored_can_be_read_in_no_file(server):
     secret = "Zebra-Quagga-Okapi"
     assert secret.encode() in ask(server, input=secret, instructions=secret).body
@@ -734,11 +745,23 @@ def test_a_repeated_request_gets_the_same_response_which_is_stored_once(server, 
 
 
 def test_a_recorded_stream_that_breaks_ends_in_response_failed_for_all_who_read_along(server):
-    body = json.dumps({"model": "broken-after", "input": ASK, "stream": True}).encode()
-    answer = post(server.port, PATH, server.api_key, body, idempotency_key="order-7")
-    kinds = [event["type"] for event in frames(body_of(b"\r\n\r\n" + answer.body))]
-    assert kinds[-1] == "response.failed"
-    assert kinds.count("response.created") == 1
+    def breaks(asked: ChatRequest) -> Iterable[Step]:
+        *steps, _ = slow_echo(asked)
+        return *steps, EngineFailed("It broke.")
+
+    server.engine.scripts["slow"] = breaks
+    body = json.dumps({"model": "slow", "input": ASK, "stream": True}).encode()
+    raws = [Raw(server.port) for _ in range(3)]
+    for raw in raws:
+        given = head(PATH, server.api_key, len(body), content_type="application/json", idempotency_key="order-7")
+        raw.send(given + body)
+        raw.read_until(b"three")
+    server.loop.call_soon_threadsafe(server.engine.release.set)
+    streams = [body_of(raw.read_to_end()) for raw in raws]
+    assert len(set(streams)) == len(server.engine.requests) == 1
+    assert check(streams[0])["error"] == {"code": "server_error", "message": "It broke."}
+    server.wait_until(lambda: not server.instance.ledger.running())
+    assert server.charges() == []
 
 
 def test_the_charge_is_durable_before_the_last_event(server, client):

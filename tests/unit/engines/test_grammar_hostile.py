@@ -17,7 +17,7 @@ from tests.unit.engines.test_grammar_recogniser import LlamaCpp
 
 # Measured are 50 ms. The rest is for slow machines.
 MOST_SECONDS = 0.25
-LONGEST_REFUSAL = 2_000
+LONGEST_REFUSAL = 700
 INTEGER, STRING, NULL = {"type": "integer"}, {"type": "string"}, {"type": "null"}
 
 

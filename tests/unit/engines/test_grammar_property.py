@@ -445,7 +445,7 @@ def test_nested_alternatives_never_have_the_engine_follow_too_many_ways(several:
     definitions = {f"d{number}": {"anyOf": alternatives} for number, alternatives in enumerate(several)}
     grammar = made({"$ref": "#/$defs/d0", "$defs": definitions}, "begin alike|itself")
     engine = LlamaCpp(grammar)
-    samples = [Grammar(grammar).sample(random.Random(seed + number)) for number in range(5)]
+    samples = [Grammar(grammar).sample(random.Random(seed + number), 12) for number in range(5)]
     nested = [start * 12 for start in ("[", '{"a":', '{"b":', '{"c":', '[{"a":', '["x",', '{"a":"x","b":')]
     for written in samples + nested:
         engine.accepts(written)

@@ -20,6 +20,7 @@ from leadline.engines.format.schemas.shapes import Array, Member, Object, Plain,
 
 ANYTHING = 0
 _MOST_ALTERNATIVES = 1_000
+_LONGEST_PLACE = 500
 # A schema without a type takes any value; one that speaks of a type means that type.
 _SPEAKS_OF = {
     "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
@@ -33,8 +34,8 @@ class Misplaced(Exception):
     """A refusal and its place, such as `….properties.a.pattern`."""
 
     def __init__(self, place: str, reason: str) -> None:
-        super().__init__(f"{place}: {reason}.")
-        self.place = place
+        self.place = place if len(place) <= _LONGEST_PLACE else f"{place[:_LONGEST_PLACE]}…"
+        super().__init__(f"{self.place}: {reason}.")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -120,6 +121,7 @@ class _Converter:
 
     def _expand(self, schema: object, place: str, depth: int, chain: tuple[int, ...]) -> tuple[_Flat, ...]:
         self.place = place
+        self._budget.spend(2)
         if schema is True:
             return (_Flat({}, place, depth),)
         if not isinstance(schema, Mapping):
@@ -195,7 +197,7 @@ class _Converter:
             else:
                 raise Misused("$ref", "it leads nowhere")
             place = f"{place}.{_shown(key)}"
-            if len(place) > 1000:
+            if len(place) > _LONGEST_PLACE:
                 raise Misused("$ref", "it is too long")
         return target, place
 

@@ -114,6 +114,7 @@ class Numbers:
 
 def listed(values: Sequence[object], rules: Rules) -> list[Shape]:
     """One of these values, as the shortest JSON that says it; objects and arrays may have white space."""
+    rules.budget.spend(3 * len(values))
     structures = [value for value in values if isinstance(value, list | tuple | Mapping)]
     scalars = {json_text(value): value for value in values if not isinstance(value, list | tuple | Mapping)}
     if len(structures) > MOST_WAYS:
