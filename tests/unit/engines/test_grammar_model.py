@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,8 +47,13 @@ SCHEMAS: list[dict[str, Any]] = [
 ]
 
 
-async def test_a_model_keeps_to_every_grammar() -> None:
-    async with running(default_weights(), context_tokens=4096) as engine:
+@pytest.fixture(scope="module")
+def weights() -> Path:
+    return default_weights()
+
+
+async def test_a_model_keeps_to_every_grammar(weights: Path) -> None:
+    async with running(weights, context_tokens=4096) as engine:
         for schema in SCHEMAS:
             # Warm enough to try what it must not.
             asked = replace(

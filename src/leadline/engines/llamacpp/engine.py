@@ -131,6 +131,7 @@ class LlamaCppEngine:
         return len(await self._tokens(self._rendered(request)))
 
     def _rendered(self, request: ChatRequest) -> tuple[Piece, ...]:
+        self._ready_client()
         assert self._weights is not None, "a client is ready only with weights"
         shown = replace(request, tools=offered_tools(request))
         # What must be JSON or a call from its first character on leaves no room for thoughts.

@@ -277,9 +277,7 @@ def test_a_call_that_was_cut_within_its_arguments_is_not_made_whole(form: CallFo
 
     choice = fold(read(OutputParser(form, None, TOOLS), written[form.name], "length"))
 
-    [call] = choice.content
-    assert isinstance(call, ToolCall)
-    assert call.arguments == '{"city": "Ro'
+    assert choice.content == (Text('get_weather{"city": "Ro'),)
     assert choice.finish_reason == "length"
 
 
