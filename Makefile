@@ -22,7 +22,7 @@ check: $(VENV)/.dev ## The inner loop: format, lint, types, layers, fast tests.
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 -q -m "not model"
+	$(BIN)/python -m pytest -n 2 -q -m "not model and not slow"
 
 bench: dev ## Benchmarks against the bare engine; prints a table.
 	$(BIN)/python -m benchmarks

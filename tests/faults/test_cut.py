@@ -39,6 +39,8 @@ from tests.raw import DEADLINE_SECONDS
 from tests.scripted.engine import Pause, Stall, Step, prompt_tokens, words
 from tests.scripted.server import ScriptedServer
 
+pytestmark = pytest.mark.slow
+
 BOTH = pytest.mark.parametrize("path", [CHAT, MESSAGES])
 AT_A_TIME = 16
 # More places than clients: while one hang-up is being noticed, the same client asks again.

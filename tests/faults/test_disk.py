@@ -45,6 +45,8 @@ THREE_WORDS_TICKS = PROMPT_TICKS + 3 * OUTPUT_TICKS
 # Takes the database for itself as soon as it can, says so, and gives it back at the next line.
 LOCK = """
 import apsw, sys
+
+pytestmark = pytest.mark.slow
 connection = apsw.Connection(sys.argv[1])
 connection.set_busy_timeout(30_000)
 connection.execute("BEGIN IMMEDIATE")

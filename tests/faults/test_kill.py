@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import pytest
 import uvloop
 
 from leadline.operations import control
@@ -23,6 +24,9 @@ from tests.cli.process import environment
 from tests.proof import CHAT, MESSAGES, Asked, ask, count, keep, spread
 from tests.raw import request as http
 from tests.scripted.process import MODEL, Journal
+
+pytestmark = pytest.mark.slow
+
 
 STREAMS = 200
 RECOVERY_SECONDS = 5

@@ -21,6 +21,8 @@ from tests.raw import DEADLINE_SECONDS, Answer
 from tests.scripted.engine import Stall, Step, prompt_tokens
 from tests.scripted.server import ScriptedServer
 
+pytestmark = pytest.mark.slow
+
 BOTH = pytest.mark.parametrize("path", [CHAT, MESSAGES])
 BOTH_FORMS = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 BOUND = pytest.mark.parametrize("bound", ["credits", "cap"])

@@ -30,6 +30,8 @@ from leadline.storage import database as storage
 from leadline.storage.database import Database, Write
 from tests.proof import count, keep
 
+pytestmark = pytest.mark.slow
+
 Facts = dict[str, int]
 
 ORGANISATIONS = ("org_alice", "org_bob", "org_charlie")
