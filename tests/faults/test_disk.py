@@ -42,11 +42,11 @@ PROMPT_TICKS, OUTPUT_TICKS = 3 * 10_000, 20_000
 THREE_WORDS_TICKS = PROMPT_TICKS + 3 * OUTPUT_TICKS
 
 
+pytestmark = pytest.mark.slow
+
 # Takes the database for itself as soon as it can, says so, and gives it back at the next line.
 LOCK = """
 import apsw, sys
-
-pytestmark = pytest.mark.slow
 connection = apsw.Connection(sys.argv[1])
 connection.set_busy_timeout(30_000)
 connection.execute("BEGIN IMMEDIATE")
