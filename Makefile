@@ -24,8 +24,8 @@ check: $(VENV)/.dev ## The inner loop: format, lint, types, layers, fast tests.
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 -q -m "not model and not slow"
 
-bench: dev ## Benchmarks against the bare engine; prints a table.
-	$(BIN)/python -m benchmarks
+bench: dev ## Benchmarks against the bare engine, and of the money path.
+	missed=0; $(BIN)/python -m benchmarks || missed=1; $(BIN)/python -m benchmarks.money || missed=1; exit $$missed
 
 proof: dev ## The long counts.
 	$(BIN)/python -m pytest -n 2 -m "not model" --hypothesis-profile=proof tests/property tests/unit

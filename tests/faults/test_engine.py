@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from leadline.chat.collect import ChatAnswer, collect
+from leadline.chat.collect import ChatAnswer
 from leadline.chat.events import Started, TextDelta
 from leadline.chat.request import (
     ChatRequest,
@@ -33,6 +33,7 @@ from leadline.engines.upstream.http import ConnectionBroken
 from leadline.errors import InvalidRequest
 from leadline.weights.gguf import describe
 from leadline.weights.store import Store
+from tests.fold import collect
 from tests.weights import FOLDER, default_weights
 
 pytestmark = pytest.mark.model

@@ -1,7 +1,6 @@
 """A whole answer is a folded stream, so there is one generating path, not two."""
 
 import json
-from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 
 from leadline.chat.events import (
@@ -93,12 +92,3 @@ class Collector:
                 case Finished():
                     return ChatAnswer(tuple(choice.choice() for choice in gathered), event.usage)
         return None
-
-
-async def collect(batches: AsyncIterable[tuple[ChatEvent, ...]], choices: int = 1) -> ChatAnswer:
-    """Fold all of a generation's events."""
-    collector = Collector(choices)
-    async for batch in batches:
-        if answer := collector.add(batch):
-            return answer
-    raise AssertionError("an engine must end with Finished or raise")

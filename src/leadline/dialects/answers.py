@@ -24,8 +24,6 @@ STALLED_SECONDS = 30.0
 # An engine that always has the next event ready must not keep the event loop to itself.
 _BATCHES_PER_TURN = 64
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-
-
 _JSON, _EVENTS = b"application/json", b"text/event-stream; charset=utf-8"
 _STOPPING = "The server is stopping. Send the request again."
 

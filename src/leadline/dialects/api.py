@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 from urllib.parse import unquote
 
 from leadline.clock import now_microseconds
@@ -15,12 +16,13 @@ from leadline.dialects.anthropic.limits import encode_limits as anthropic_limits
 from leadline.dialects.exchange import Exchange, Headers, Receive, Send
 from leadline.dialects.openai import routes as openai
 from leadline.dialects.openai.errors import encode_error as openai_error
-from leadline.dialects.openai.keys import ROUTES as key_routes
+from leadline.dialects.openai.keys import ROUTES as KEY_ROUTES
 from leadline.dialects.openai.limits import encode_limits as openai_limits
 from leadline.dialects.responses import routes as responses
 from leadline.errors import ClientGone, LeadlineError, NotFound, RateLimited, RateLimits, WrongMethod
 from leadline.serving.pipeline import Caller, Pipeline
 
+_Endpoint = TypeVar("_Endpoint")
 Endpoint = Callable[[Pipeline, Caller, Exchange], Awaitable[None]]
 Routes = Mapping[tuple[str, str], Endpoint]
 EncodeError = Callable[[LeadlineError, str], tuple[int, bytes]]
@@ -28,6 +30,8 @@ EncodeLimits = Callable[[RateLimits, int], Headers]
 
 # What a path can name: a model, in whose name there may be slashes, or the id of something that is stored.
 _PARAMETERS = {"{model}": "(?P<model>.+)", "{id}": "(?P<stored_id>[^/]+)"}
+# They take no caller: the key that they tell of may not be one that may call.
+_KEY_PATHS = frozenset(path for _, path in KEY_ROUTES)
 _access = logging.getLogger("leadline.access")
 
 
@@ -56,9 +60,9 @@ class Api:
         exchange = Exchange(scope, receive, send)
         began = time.monotonic()
         dialect = _dialect_of(exchange)
-        status = 200
         try:
             await self._answer(dialect, exchange)
+            status = exchange.status
         except ClientGone:
             status = 499
         except Exception as error:
@@ -75,8 +79,8 @@ class Api:
         )
 
     async def _answer(self, dialect: Dialect, exchange: Exchange) -> None:
-        if (about_key := key_routes.get((exchange.method, _path(exchange)))) is not None:
-            await about_key(self.pipeline, exchange)
+        if _path(exchange) in _KEY_PATHS:
+            await _endpoint(KEY_ROUTES, exchange)(self.pipeline, exchange)
             return
         endpoint = _endpoint(dialect.routes, exchange)
         caller = self.pipeline.authenticate(exchange.api_key())
@@ -92,7 +96,7 @@ def _dialect_of(exchange: Exchange) -> Dialect:
     return _OPENAI
 
 
-def _endpoint(routes: Routes, exchange: Exchange) -> Endpoint:
+def _endpoint(routes: Mapping[tuple[str, str], _Endpoint], exchange: Exchange) -> _Endpoint:
     path = _known_path(routes, exchange)
     method = "GET" if exchange.method == "HEAD" else exchange.method
     if (method, path) in routes:
@@ -103,7 +107,7 @@ def _endpoint(routes: Routes, exchange: Exchange) -> Endpoint:
     raise NotFound(f"There is nothing at {exchange.path[:200]}. The API's paths begin with /v1/.")
 
 
-def _known_path(routes: Routes, exchange: Exchange) -> str:
+def _known_path(routes: Mapping[tuple[str, str], object], exchange: Exchange) -> str:
     """The request's path as the routes have it, if they do. What it names is noted in the exchange."""
     path, paths = _path(exchange), {path for _, path in routes}
     if path not in paths:

@@ -52,7 +52,8 @@ class Exchange:
     body: bytes = b""
     # What goes into the answer's headers beside the usual.
     headers: Headers = field(default_factory=list)
-    started: bool = False
+    # That of the answer, once it has begun.
+    status: int = 0
     gone: bool = False
     _task: "asyncio.Task[object] | None" = None
 
@@ -63,6 +64,11 @@ class Exchange:
     @property
     def method(self) -> str:
         return str(self.scope["method"])
+
+    @property
+    def started(self) -> bool:
+        """Whether the answer has begun: from then on an error has no status of its own."""
+        return self.status != 0
 
     @property
     def lost(self) -> bool:
@@ -119,7 +125,7 @@ class Exchange:
 
     async def begin(self, status: int, headers: Headers, content_type: bytes) -> None:
         """The status and headers of an answer whose body follows."""
-        self.started = True
+        self.status = status
         request_id = str(self.request_id).encode()
         common = [(b"content-type", content_type), (b"x-request-id", request_id), (b"request-id", request_id)]
         await self.send({"type": "http.response.start", "status": status, "headers": common + self.headers + headers})

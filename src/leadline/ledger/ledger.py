@@ -231,8 +231,9 @@ class Ledger:
         if not self._database.writable:
             await self._database.commit(Write("UPDATE facts SET value = $1 WHERE name = 'heartbeat'", (self._clock(),)))
         if self._noted:
-            noted, self._noted = self._noted, []
+            noted = tuple(self._noted)
             await self._write(Noted(noted))
+            del self._noted[: len(noted)]
         if self._indexes_lag:
             self._indexes_lag = False
             await self._database.together(index_entries, None)

@@ -87,7 +87,7 @@ class Generation:
 
     @property
     def usage(self) -> Usage:
-        """What was charged if it ended now: of a stream what was delivered, of a whole answer what was made."""
+        """What would be charged if it ended now: of a stream what was delivered, of a whole answer what was made."""
         return self._final or self._meter.usage
 
     @property
@@ -108,20 +108,20 @@ class Generation:
         try:
             async with aclosing(generate(engine, upstream, self._prompt_estimate)) as batches:
                 async for batch in batches:
-                    last = isinstance(batch[-1], Finished)
+                    last = batch[-1]
                     if not streams:
                         self._meter.count(batch)
                     elif isinstance(batch[0], Started):
                         self._meter.count(batch[:1])
-                    if self._first_token_milliseconds is None and not isinstance(batch[-1], Started):
+                    if self._first_token_milliseconds is None and not isinstance(last, Started):
                         self._first_token_milliseconds = self._milliseconds()
                     if secured is not None:
                         await secured
                         secured = None
-                    if isinstance(batch[-1], Finished):
-                        await self._finish(batch, batch[-1].usage)
+                    if isinstance(last, Finished):
+                        await self._finish(batch, last.usage)
                     yield batch
-                    if streams and not last:
+                    if streams and not isinstance(last, Finished):
                         self._meter.count(batch[1:] if isinstance(batch[0], Started) else batch)
         except Exception as error:
             self._failure = self._failure or error
@@ -129,7 +129,7 @@ class Generation:
         finally:
             self._reader = None
             if secured is not None:
-                await despite_cancellation(secured)
+                await _despite_cancellation(secured)
 
     def fail(self, error: Exception) -> None:
         """It ends by our own fault, whatever the cancellation looks like: an answer cut before it costs nothing."""
@@ -153,7 +153,7 @@ class Generation:
         ledger goes on trying by itself."""
         try:
             if not self._late:
-                await despite_cancellation(asyncio.ensure_future(self._settled_in_time()))
+                await _despite_cancellation(asyncio.ensure_future(self._settled_in_time()))
         finally:
             self.ended(self)
 
@@ -236,7 +236,7 @@ def estimated_prompt_tokens(request: ChatRequest) -> int:
     return max(1, size // 4)
 
 
-async def despite_cancellation(task: "asyncio.Future[Any]") -> None:
+async def _despite_cancellation(task: "asyncio.Future[Any]") -> None:
     """Wait for `task` even if the client hangs up meanwhile; then let the cancellation through."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():

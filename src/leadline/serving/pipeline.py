@@ -1,6 +1,6 @@
 """The money path, written once: authenticate, limit, reserve, generate, settle."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -204,16 +204,13 @@ class Pipeline:
 
     def _permits(self, caller: Caller, model: Model) -> bool:
         """A key's models are names or aliases: what they mean is decided now, not when the key was made."""
-        return not caller.models or model.name in caller.models or any(map(self._means(model), caller.models))
+        return not caller.models or any(self._means(name, model) for name in caller.models)
 
-    def _means(self, model: Model) -> Callable[[str], bool]:
-        def means(name: str) -> bool:
-            try:
-                return self.catalog.find(name) is model
-            except ModelNotFound:
-                return False
-
-        return means
+    def _means(self, name: str, model: Model) -> bool:
+        try:
+            return self.catalog.find(name) is model
+        except ModelNotFound:
+            return False
 
     def _refuse_model(self, caller: Caller, model: Model) -> None:
         if not self._permits(caller, model):

@@ -2,13 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from leadline.accounts.keys import ApiKeys
 from leadline.chat.events import Usage
 from leadline.errors import LeadlineError, Unauthenticated
-from leadline.ledger.books import Hold
 from leadline.ledger.ledger import Ledger
 from leadline.serving.generation import Generation
 
@@ -46,8 +44,7 @@ class Running:
     async def tick(self) -> None:
         """Remember how far each stream is, end those of revoked keys, and let the ledger do what is due."""
         self._stop_revoked()
-        if progress := list(self._progress()):
-            await self.ledger.checkpoint(progress)
+        await self._checkpoint()
         await self.ledger.tick()
 
     def _stop_revoked(self) -> None:
@@ -56,8 +53,13 @@ class Running:
             if key is None or key.revoked_at is not None:
                 generation.stop(Unauthenticated("The API key of this request was revoked while it ran."))
 
-    def _progress(self) -> Iterator[tuple[Hold, int, Usage]]:
-        for generation, before in self._generations.items():
-            if generation.hold.on_disk and generation.usage != before:
-                self._generations[generation] = generation.usage
-                yield generation.progress()
+    async def _checkpoint(self) -> None:
+        moved = {
+            generation: generation.usage
+            for generation, before in self._generations.items()
+            if generation.hold.on_disk and generation.usage != before
+        }
+        if moved:
+            await self.ledger.checkpoint([generation.progress() for generation in moved])
+            # Those that ended meanwhile have left.
+            self._generations |= {one: usage for one, usage in moved.items() if one in self._generations}

@@ -157,7 +157,7 @@ class Database:
             try:
                 connection.execute("VACUUM INTO ?", (str(path),))
             except apsw.Error as error:
-                raise DatabaseUnusable(f"The backup could not be written: {error}") from error
+                raise DatabaseUnusable("The backup could not be written. Check the disk and its free space.") from error
             finally:
                 connection.close()
 
@@ -317,12 +317,18 @@ def _migrate(connection: apsw.Connection) -> None:
     if applied and known.keys() - applied:
         _keep_copy(connection, max(applied))
     for number in sorted(known.keys() - applied):
-        with connection:
-            connection.execute(known[number].read_text("utf-8"))
-            connection.execute(
-                "INSERT INTO migrations (number, name, applied_at) VALUES (?, ?, CAST(strftime('%s') AS INTEGER))",
-                (number, known[number].name),
-            )
+        try:
+            with connection:
+                connection.execute(known[number].read_text("utf-8"))
+                connection.execute(
+                    "INSERT INTO migrations (number, name, applied_at) VALUES (?, ?, CAST(strftime('%s') AS INTEGER))",
+                    (number, known[number].name),
+                )
+        except apsw.Error as error:
+            _log.exception("a migration failed")
+            raise DatabaseUnusable(
+                f"The database could not be brought to schema {number}. It is as it was before; check the disk."
+            ) from error
 
 
 def _keep_copy(connection: apsw.Connection, schema: int) -> None:

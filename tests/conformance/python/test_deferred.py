@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -67,6 +68,13 @@ def test_a_deferred_request_is_answered_at_once_and_its_completion_is_fetched_on
     [charge] = server.charges()
     assert (-charge.amount_ticks, charge.request_id, charge.reason) == (COST, request_id, "")
     assert fetch(server, request_id).status == 404
+
+
+def test_the_access_log_tells_the_status_that_was_sent(server, caplog):
+    caplog.set_level(logging.INFO, "leadline.access")
+    request_id = ask(server, "slow").json["request_id"]
+    fetch(server, request_id)
+    assert [record.status for record in caplog.records if "deferred-completion" in record.path] == [202]
 
 
 def test_of_many_who_fetch_at_once_one_gets_it(server):

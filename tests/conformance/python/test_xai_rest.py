@@ -68,6 +68,12 @@ def test_a_revoked_or_unknown_key_hears_nothing(server, path):
     assert request(server.port, "GET", path).status == 401
 
 
+@pytest.mark.parametrize("path", ["/v1/api-key", "/v1/me"])
+def test_what_only_tells_takes_no_other_verb(server, path):
+    answer = post(server.port, path, server.api_key, b"{}")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET")
+
+
 def test_who_am_i(server):
     told = get(server, "/v1/me").json
     assert told["zdr_status"] == "no_zdr"

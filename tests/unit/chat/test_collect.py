@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from leadline.chat.collect import ChatAnswer, Choice, collect
+from leadline.chat.collect import ChatAnswer, Choice
 from leadline.chat.events import (
     ChatEvent,
     ChoiceFinished,
@@ -16,6 +16,7 @@ from leadline.chat.events import (
     Usage,
 )
 from leadline.chat.request import Reasoning, Text, ToolCall
+from tests.fold import collect
 
 USAGE = Usage(prompt_tokens=3, output_tokens=4)
 

@@ -6,11 +6,12 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from leadline.chat.collect import ChatAnswer, collect
+from leadline.chat.collect import ChatAnswer
 from leadline.chat.events import Started
 from leadline.chat.request import ChatRequest, Message, Reasoning, Text, ToolCall
 from leadline.engines.upstream.engine import UpstreamEngine
 from leadline.errors import DeadlineExceeded, EngineFailed, InvalidRequest, Unavailable
+from tests.fold import collect
 from tests.scripted.upstream import Reply, ScriptedUpstream, delta, finish, refusal, sse
 
 ASK = ChatRequest("tiny", (Message("user", (Text("hi"),)),), max_output_tokens=50)

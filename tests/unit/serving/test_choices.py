@@ -6,7 +6,6 @@ from typing import cast
 
 import pytest
 
-from leadline.chat.collect import collect
 from leadline.chat.events import (
     ChatEvent,
     ChoiceFinished,
@@ -22,6 +21,7 @@ from leadline.chat.request import ChatRequest, Message, Sampling, Text
 from leadline.engines.engine import Engine
 from leadline.errors import EngineFailed
 from leadline.serving.choices import Batches, generate
+from tests.fold import collect
 
 SEED = 100
 HANGS_SECONDS = 30

@@ -12,7 +12,6 @@ import pytest
 from leadline.accounts.keys import ApiKey
 from leadline.catalog.catalog import Catalog, Model
 from leadline.catalog.prices import Prices, prices_of
-from leadline.chat.collect import collect
 from leadline.chat.events import Finished, TextDelta
 from leadline.chat.request import ChatRequest, Message, Text
 from leadline.config import Limit, PriceSection
@@ -27,6 +26,7 @@ from leadline.operations.instance import Instance
 from leadline.serving.generation import Call, Generation
 from leadline.serving.pipeline import FIRST_SLICE_TOKENS, Pipeline
 from leadline.storage.database import DatabaseUnusable
+from tests.fold import collect
 from tests.scripted.engine import SCRIPTS, ScriptedEngine
 
 PRICES = prices_of(PriceSection(input=Decimal(1), output=Decimal(2)))

@@ -61,5 +61,4 @@ def _acls(card: KeyCard) -> list[str]:
     return [f"api-key:endpoint:{name}" for name in endpoints] + [f"api-key:model:{name}" for name in models]
 
 
-# These take no caller: the key that they tell of may not be one that may call.
 ROUTES = {("GET", "/v1/api-key"): show_api_key, ("GET", "/v1/me"): show_me}

@@ -13,6 +13,7 @@ from leadline.chat.request import ChatRequest, Tool
 from leadline.engines.format.grammar import call_grammar, json_grammar, schema_grammar
 from leadline.engines.format.output import OutputParser
 from leadline.engines.format.template import ChatTemplate
+from leadline.engines.upstream.encode import encode_sampling
 from leadline.errors import EngineFailed
 
 # Small models need the unlikely tokens cut off: without it, one strange token derails an answer.
@@ -38,12 +39,20 @@ def offered_tools(request: ChatRequest) -> tuple[Tool, ...]:
             return request.tools
 
 
-def grammar_of(request: ChatRequest, template: ChatTemplate) -> str | None:
+def must_call(request: ChatRequest) -> bool:
+    return bool(offered_tools(request)) and request.tool_choice.mode in ("required", "named")
+
+
+def is_forced(request: ChatRequest) -> bool:
+    """Whether a grammar forces the answer's form from its first character on."""
+    return must_call(request) or request.json_format is not None
+
+
+def _grammar(request: ChatRequest, template: ChatTemplate) -> str | None:
     """What forces the answer's form: calls where one must be made, JSON where it is asked for."""
-    tools = offered_tools(request)
-    if tools and request.tool_choice.mode in ("required", "named"):
+    if must_call(request):
         parallel = request.parallel_tool_calls and template.calls.many
-        return call_grammar(tools, template.calls.syntax, parallel=parallel)
+        return call_grammar(offered_tools(request), template.calls.syntax, parallel=parallel)
     if request.json_format is None:
         return None
     schema = request.json_format.schema
@@ -52,26 +61,18 @@ def grammar_of(request: ChatRequest, template: ChatTemplate) -> str | None:
 
 def encode_completion(request: ChatRequest, prompt: str | list[int], template: ChatTemplate) -> bytes:
     """The body. `prompt` is a text whose special tokens count, or tokens."""
-    sampling = request.sampling
     body: dict[str, Any] = {
         "prompt": prompt,
         "n_predict": request.max_output_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
+        **encode_sampling(request.sampling),
     }
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed
-    if sampling.presence_penalty:
-        body["presence_penalty"] = sampling.presence_penalty
-    if sampling.frequency_penalty:
-        body["frequency_penalty"] = sampling.frequency_penalty
     if request.top_logprobs is not None:
         body["n_probs"] = max(1, request.top_logprobs)
     if offered_tools(request):
         body["preserved_tokens"] = template.calls.markers
     if template.thinking is not None:
         body["preserved_tokens"] = (*body.get("preserved_tokens", ()), *template.thinking.markers)
-    if grammar := grammar_of(request, template):
+    if grammar := _grammar(request, template):
         body["grammar"] = grammar
     return _json.encode(body | _EXTRA)
 

@@ -19,7 +19,7 @@ from leadline.engines.llamacpp.completion import (
     SAMPLING,
     CompletionDecoder,
     encode_completion,
-    grammar_of,
+    is_forced,
     offered_tools,
 )
 from leadline.engines.llamacpp.room import Room
@@ -135,7 +135,7 @@ class LlamaCppEngine:
         assert self._weights is not None, "a client is ready only with weights"
         shown = replace(request, tools=offered_tools(request))
         # What must be JSON or a call from its first character on leaves no room for thoughts.
-        thinking = False if grammar_of(request, self._weights.template) is not None else None
+        thinking = False if is_forced(request) else None
         return self._weights.template.render(shown, thinking=thinking)
 
     async def _tokens(self, pieces: tuple[Piece, ...]) -> list[int]:

@@ -14,6 +14,7 @@ from leadline.chat.request import (
     JsonFormat,
     Message,
     Reasoning,
+    Sampling,
     Text,
     Tool,
     ToolCall,
@@ -27,22 +28,14 @@ _json = msgspec.json.Encoder()
 
 def encode_request(request: ChatRequest, extra: Body) -> bytes:
     """The body as JSON. `extra` holds what one kind of engine wants besides."""
-    sampling = request.sampling
     body: Body = {
         "model": request.model,
         "messages": encode_messages(request.messages),
         "stream": True,
         "stream_options": {"include_usage": True},
         "max_tokens": request.max_output_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
+        **encode_sampling(request.sampling),
     }
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed
-    if sampling.presence_penalty:
-        body["presence_penalty"] = sampling.presence_penalty
-    if sampling.frequency_penalty:
-        body["frequency_penalty"] = sampling.frequency_penalty
     if request.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if request.tools:
@@ -52,6 +45,18 @@ def encode_request(request: ChatRequest, extra: Body) -> bytes:
     if request.json_format is not None:
         body["response_format"] = _response_format(request.json_format)
     return _json.encode(body | extra)
+
+
+def encode_sampling(sampling: Sampling) -> Body:
+    """In the words that OpenAI's API and llama.cpp's own share."""
+    body: Body = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    if sampling.presence_penalty:
+        body["presence_penalty"] = sampling.presence_penalty
+    if sampling.frequency_penalty:
+        body["frequency_penalty"] = sampling.frequency_penalty
+    return body
 
 
 def encode_messages(messages: tuple[Message, ...]) -> list[Body]:

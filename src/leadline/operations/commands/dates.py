@@ -2,9 +2,11 @@
 
 import re
 from contextlib import suppress
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 from leadline.clock import MICROSECONDS_PER_DAY, duration
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def first_moment(day: str) -> int:
@@ -31,3 +33,13 @@ def beginning(text: str, now: int) -> int:
     with suppress(ValueError):
         return first_moment(text)
     return now - duration(text)
+
+
+def moment(text: str) -> int:
+    """When a day begins, or a time with its offset (RFC 3339). ValueError where it is neither."""
+    with suppress(ValueError):
+        return first_moment(text)
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} has no offset. Write it as 2027-01-01T12:00:00Z")
+    return (time - _EPOCH) // timedelta(microseconds=1)

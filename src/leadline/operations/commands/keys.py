@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +13,7 @@ from leadline.clock import MICROSECONDS_PER_DAY, duration, rfc3339
 from leadline.config import Limit
 from leadline.errors import InvalidRequest, PermissionDenied
 from leadline.money import TICKS_PER_USD, SpendCap
+from leadline.operations.commands import dates
 from leadline.operations.commands.command import Command, Result, dollars
 from leadline.operations.instance import Instance
 
@@ -144,7 +144,7 @@ def _cap(text: str) -> SpendCap:
 def _expiry(text: str, now: int) -> int:
     """The moment at which a duration from now on, or a date's day in UTC, ends; in microseconds."""
     try:
-        at = _end_of_day(text) if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else now + duration(text)
+        at = dates.end(text, now)
     except ValueError:
         raise InvalidRequest(
             f"{text!r} is not an expiry. Write a duration such as 90d, or a date such as 2027-03-31.", "expires"
@@ -152,11 +152,6 @@ def _expiry(text: str, now: int) -> int:
     if at <= now:
         raise InvalidRequest(f"{text} is over already. Write a later expiry, such as 90d.", "expires")
     return at
-
-
-def _end_of_day(text: str) -> int:
-    """The day's last microsecond, so that the day itself is what people are shown."""
-    return ((date.fromisoformat(text) - date(1970, 1, 1)).days + 1) * MICROSECONDS_PER_DAY - 1
 
 
 def _overlap(text: str) -> int:

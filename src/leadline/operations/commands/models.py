@@ -4,7 +4,6 @@ tokens."""
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -15,11 +14,10 @@ from leadline.clock import rfc3339
 from leadline.config import ModelSection
 from leadline.errors import InvalidRequest, ModelNotFound, NotFound
 from leadline.money import Ticks, ticks_per_token
+from leadline.operations.commands import dates
 from leadline.operations.commands.command import Command, Result
 from leadline.operations.instance import Instance
 from leadline.operations.models import sections
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def show_model(instance: Instance, name: str) -> Result:
@@ -99,11 +97,8 @@ def _tokens(text: str) -> int:
 def _moment(text: str) -> int:
     """A day's midnight in UTC or a time with its offset, in microseconds."""
     try:
-        moment = datetime.fromisoformat(text)
-        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
-            moment = moment.replace(tzinfo=UTC)
-        return (moment - _EPOCH) // timedelta(microseconds=1)
-    except (ValueError, TypeError):  # TypeError: a time without an offset
+        return dates.moment(text)
+    except ValueError:
         raise InvalidRequest(f"{text!r} is not a date. Write 2027-01-01 or 2027-01-01T12:00:00Z.", "from") from None
 
 
