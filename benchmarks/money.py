@@ -144,8 +144,19 @@ def _hold(number: int) -> Hold:
 def _outcome(hold: Hold) -> Outcome:
     return Outcome(
         UsageRecord(
-            *(hold.organisation_id, hold.request_id, hold.opened_at, now_microseconds(), hold.key_id, hold.model),
-            *(hold.endpoint, "finished", "", True, Usage(200, 100, 0, 50, 0), 777, 12, 345),
+            organisation_id=hold.organisation_id,
+            request_id=hold.request_id,
+            began_at=hold.opened_at,
+            at=now_microseconds(),
+            key_id=hold.key_id,
+            model=hold.model,
+            endpoint=hold.endpoint,
+            status="finished",
+            streamed=True,
+            usage=Usage(200, 100, 0, 50, 0),
+            cost_ticks=777,
+            first_token_milliseconds=12,
+            total_milliseconds=345,
         )
     )
 

@@ -169,7 +169,7 @@ async def until_ready(server: Server) -> None:
 @asynccontextmanager
 async def bare_engine(data: Path) -> AsyncIterator[HttpClient]:
     """A child like the one that a server on `data` runs, made by the same code, reached on its own socket."""
-    [engine], _ = build(load(data / "leadline.toml", {}), Store(data / "models"), 0, lambda *_: None, {})
+    [engine], _ = build(load(data / "leadline.toml", {}), Store(data / "models"), 0)
     assert isinstance(engine, LlamaCppEngine)
     await engine.start()
     try:
