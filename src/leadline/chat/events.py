@@ -1,6 +1,6 @@
 """The one stream of events that every engine emits and every dialect encodes.
 
-Grammar: `Started`, any number of deltas, one `ChoiceFinished` per choice, then `Finished`. A generation that breaks
+Grammar: `Started`, any number of deltas (and of further prompts' `Started`), one `ChoiceFinished` per choice, then `Finished`. A generation that breaks
 raises instead of finishing. Events travel in batches (tuples): all that arrived together goes out together.
 """
 
@@ -32,7 +32,8 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The engine works on the prompt. The counts are None where the engine tells them only at the end."""
+    """The engine works on a prompt; with several prompts, each has its own. The count is None where the engine tells it
+    only at the end."""
 
     prompt_tokens: int | None = None
     cached_tokens: int = 0

@@ -1,10 +1,12 @@
 """The one chat request that every dialect decodes to and every engine runs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
+# How hard to think before the answer; `none`: not at all.
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +85,26 @@ class JsonFormat:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is drawn. None leaves it to the engine."""
+    """How the next token is drawn. None leaves it to the engine. `logit_bias` is by token id, from -100 (never) to 100
+    (only these); `top_k` 0 is no bound."""
 
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    top_k: int | None = None
+    min_p: float | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """`max_output_tokens` None: as many as the model's default and the credits allow."""
+    """`max_output_tokens` None: as many as the model's default and the credits allow.
+
+    `prompts` stand in place of messages: texts, or token ids, that are continued as they are, without a template. Each
+    has an equal share of the choices, one prompt's after the other's.
+    """
 
     model: str
     messages: tuple[Message, ...]
@@ -108,3 +118,19 @@ class ChatRequest:
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     parallel_tool_calls: bool = True
     json_format: JsonFormat | None = None
+    prompts: tuple[str | tuple[int, ...], ...] = ()
+    # None leaves it to the model. A wish is not granted by a model that cannot think; it refuses anything more.
+    effort: Effort | None = None
+    effort_is_wish: bool = False
+
+    @property
+    def thinks(self) -> bool:
+        """Whether it asks for thoughts."""
+        return self.effort not in (None, "none")
+
+    def apart(self) -> tuple["ChatRequest", ...]:
+        """A request for each prompt, with its share of the choices; itself where it has messages."""
+        if len(self.prompts) < 2:
+            return (self,)
+        share = self.choices // len(self.prompts)
+        return tuple(replace(self, prompts=(prompt,), choices=share) for prompt in self.prompts)

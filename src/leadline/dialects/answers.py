@@ -37,13 +37,14 @@ class Encoder(Protocol):
 @dataclass(frozen=True, slots=True)
 class Form:
     """How one dialect writes an answer. `keep_alive` is what its streams send to say nothing; `error` is an error in
-    the middle of one."""
+    the middle of one, `scope` what a key must permit."""
 
     stream: Callable[[Generation], Encoder] | None
     whole: Callable[[Generation], Encoder]
     error: Callable[[LeadlineError, str], bytes]
     limits: Callable[[RateLimits, int], Headers]
     keep_alive: bytes
+    scope: str = "chat"
 
 
 # Admits a request and gives the work that makes its recording.
@@ -69,7 +70,7 @@ async def answer_chat(pipeline: Pipeline, caller: Caller, exchange: Exchange, re
 async def start(pipeline: Pipeline, caller: Caller, exchange: Exchange, request: ChatRequest, form: Form) -> Generation:
     """Admit `request`; the answer will tell its limits."""
     replayable = exchange.header(b"idempotency-key") is not None
-    call = Call(exchange.request_id, exchange.path, form.stream is not None, replayable=replayable)
+    call = Call(exchange.request_id, exchange.path, form.stream is not None, form.scope, replayable=replayable)
     generation = await pipeline.start(caller, request, call)
     exchange.headers += form.limits(generation.limits, now_microseconds())
     return generation

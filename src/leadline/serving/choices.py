@@ -1,4 +1,4 @@
-"""One request, one stream: stop strings are cut, and `n` choices run side by side on one prompt."""
+"""One request, one stream: stop strings are cut, and several choices run side by side, on one prompt or several."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -42,41 +42,44 @@ async def _choice(engine: Engine, request: ChatRequest, prompt_estimate: int) ->
 
 
 async def _side_by_side(engine: Engine, request: ChatRequest, prompt_estimate: int) -> Batches:
-    """The first choice begins alone, so that the others find its prompt already read."""
+    """The first choice of a prompt begins alone, so that the others find the prompt already read."""
+    prompts = request.apart()
+    share = request.choices // len(prompts)
     queue: asyncio.Queue[tuple[int, tuple[ChatEvent, ...] | Exception]] = asyncio.Queue(_QUEUE_BATCHES)
-    prompt_read = asyncio.Event()
+    read = [asyncio.Event() for _ in prompts]
 
     async def run(number: int) -> None:
+        prompt, place = divmod(number, share)
         finished = False
         try:
-            if number > 0:
-                await prompt_read.wait()
-            async with aclosing(_choice(engine, _alone(request, number), prompt_estimate)) as batches:
+            if place > 0:
+                await read[prompt].wait()
+            async with aclosing(_choice(engine, _alone(prompts[prompt], place), prompt_estimate)) as batches:
                 async for batch in batches:
                     finished = finished or isinstance(batch[-1], Finished)
                     await queue.put((number, batch))
                     if any(not isinstance(event, Started) for event in batch):
-                        prompt_read.set()
+                        read[prompt].set()
             if not finished:
                 raise AssertionError("an engine must end with Finished or raise")
         except Exception as error:  # whatever it is, it belongs to the reader of the queue
             await queue.put((number, error))
 
     tasks = [asyncio.create_task(run(number)) for number in range(request.choices)]
-    totals: list[Usage] = []
+    totals: list[list[Usage]] = [[] for _ in prompts]
     try:
-        while len(totals) < request.choices:
+        while sum(map(len, totals)) < request.choices:
             number, batch = await queue.get()
             if isinstance(batch, Exception):
                 raise batch
-            totals += [event.usage for event in batch if isinstance(event, Finished)]
-            if relabelled := tuple(_relabel(batch, number)):
+            totals[number // share] += [event.usage for event in batch if isinstance(event, Finished)]
+            if relabelled := tuple(_relabel(batch, number, first=number % share == 0)):
                 yield relabelled
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    yield (Finished(_sum(totals)),)
+    yield (Finished(_sum([_of_one_prompt(usages) for usages in totals])),)
 
 
 def _alone(request: ChatRequest, number: int) -> ChatRequest:
@@ -86,23 +89,29 @@ def _alone(request: ChatRequest, number: int) -> ChatRequest:
     return replace(request, choices=1, sampling=sampling)
 
 
-def _relabel(batch: tuple[ChatEvent, ...], number: int) -> list[ChatEvent]:
-    """The choice's events under its number. One Started is enough; Finished comes once, at the end."""
+def _relabel(batch: tuple[ChatEvent, ...], number: int, *, first: bool) -> list[ChatEvent]:
+    """The choice's events under its number. One Started a prompt is enough; Finished comes once, at the end."""
     out: list[ChatEvent] = []
     for event in batch:
         if isinstance(event, Started):
-            if number == 0:
+            if first:
                 out.append(event)
         elif not isinstance(event, Finished):
             out.append(replace(event, choice=number) if number else event)
     return out
 
 
-def _sum(totals: list[Usage]) -> Usage:
+def _of_one_prompt(usages: list[Usage]) -> Usage:
     """The prompt is billed once, as the choice that read it: the one that found least of it cached."""
-    first = min(totals, key=lambda usage: usage.cached_tokens)
-    return replace(
-        first,
-        output_tokens=sum(usage.output_tokens for usage in totals),
-        reasoning_tokens=sum(usage.reasoning_tokens for usage in totals),
+    total, first = _sum(usages), min(usages, key=lambda usage: usage.cached_tokens)
+    return replace(first, output_tokens=total.output_tokens, reasoning_tokens=total.reasoning_tokens)
+
+
+def _sum(usages: list[Usage]) -> Usage:
+    return Usage(
+        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+        cached_tokens=sum(usage.cached_tokens for usage in usages),
+        image_tokens=sum(usage.image_tokens for usage in usages),
+        output_tokens=sum(usage.output_tokens for usage in usages),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
     )

@@ -222,7 +222,11 @@ class Generation:
 
 
 def estimated_prompt_tokens(request: ChatRequest) -> int:
-    """Where an engine tells the prompt's tokens only at the end: a token for each four bytes, at least one."""
+    """Where an engine tells the prompt's tokens only at the end: a token for each four bytes, at least one. Of several
+    prompts it is the mean."""
+    if request.prompts:
+        sizes = [len(prompt.encode()) // 4 if isinstance(prompt, str) else len(prompt) for prompt in request.prompts]
+        return max(1, -(-sum(sizes) // len(sizes)))
     size = 0
     for message in request.messages:
         for block in message.content:

@@ -16,7 +16,7 @@ from leadline.chat.events import (
 
 @dataclass(slots=True)
 class Meter:
-    """`prompt_estimate` stands in until the engine tells the prompt's tokens."""
+    """`prompt_estimate` stands in until the engine tells the tokens of a prompt."""
 
     prompt_estimate: int
     _prompt_tokens: int = 0
@@ -33,8 +33,8 @@ class Meter:
                 case ReasoningDelta():
                     self._reasoning_tokens += event.tokens
                 case Started():
-                    self._prompt_tokens = self.prompt_estimate if event.prompt_tokens is None else event.prompt_tokens
-                    self._cached_tokens = event.cached_tokens
+                    self._prompt_tokens += self.prompt_estimate if event.prompt_tokens is None else event.prompt_tokens
+                    self._cached_tokens += event.cached_tokens
                 case Finished():
                     self._final = event.usage
 

@@ -88,6 +88,7 @@ class Pipeline:
     async def count_prompt_tokens(self, caller: Caller, request: ChatRequest) -> int:
         """The tokens that the prompt of `request` has. Free of charge."""
         with self._tokenizer(caller, request.model) as model:
+            request = _without_wishes(model, request)
             _refuse_what_it_lacks(model, request)
             exact = await model.engine.count_prompt_tokens(replace(request, model=model.upstream_model))
         if exact is None:
@@ -150,6 +151,7 @@ class Pipeline:
         try:
             _refuse_endpoint(caller, call.scope)
             self._refuse_model(caller, model)
+            request = _without_wishes(model, request)
             _refuse_what_it_lacks(model, request)
             _refuse_unless_ready(model)
             prices = model.prices_at(began_at)
@@ -171,30 +173,37 @@ class Pipeline:
 
     async def _size(self, model: Model, request: ChatRequest) -> Size:
         """An upper bound that costs nothing to know; the tokenizer is asked only where that bound decides."""
+        asked = request.max_output_tokens or model.default_max_output_tokens
+        prompts = [await self._prompt_size(model, one, asked) for one in request.apart()]
+        if model.context is not None:
+            # Where nobody counts and the bound leaves no room, the engine alone knows whether it fits.
+            left = model.context - max(prompts)
+            asked = min(asked, left or model.context - min(model.context - 1, estimated_prompt_tokens(request)))
+        return Size(sum(prompts), asked, request.choices)
+
+    async def _prompt_size(self, model: Model, request: ChatRequest, asked: int) -> int:
+        """An upper bound of one prompt's tokens; the exact number where an answer of `asked` tokens may not fit."""
         context = model.context
         most = model.engine.most_prompt_tokens(request)
-        asked = request.max_output_tokens or model.default_max_output_tokens
         if context is None or most + asked <= context:
-            return Size(most, asked, request.choices)
+            return most
         exact = await model.engine.count_prompt_tokens(request)
         if exact is not None and exact >= context:
             raise InvalidRequest(
                 f"This model's context is {context} tokens, but the prompt has {exact}. Send a shorter prompt.",
-                "messages",
+                "prompt" if request.prompts else "messages",
             )
-        prompt_tokens = min(most, context) if exact is None else exact
-        # Where nobody counts and the bound leaves no room, the engine alone knows whether it fits.
-        left = context - prompt_tokens or context - min(context - 1, estimated_prompt_tokens(request))
-        return Size(prompt_tokens, min(asked, left), request.choices)
+        return min(most, context) if exact is None else exact
 
     async def _affordable(self, model: Model, request: ChatRequest, size: Size, prices: Prices, hold: Hold) -> Size:
         """`size`, or what the credits and the key's cap allow of it. The reservation itself refuses what stays too
         much."""
         if prices.most(size.prompt_tokens, size.output_tokens * size.choices) <= self.ledger.available_ticks(hold):
             return size
-        exact = await model.engine.count_prompt_tokens(request)
-        if exact is not None:
-            size = replace(size, prompt_tokens=exact)
+        exact = [await model.engine.count_prompt_tokens(one) for one in request.apart()]
+        counted = [tokens for tokens in exact if tokens is not None]
+        if len(counted) == len(exact):
+            size = replace(size, prompt_tokens=sum(counted))
         if request.max_output_tokens is None:
             affordable = prices.affordable_output_tokens(size.prompt_tokens, self.ledger.available_ticks(hold))
             output_tokens = min(affordable // size.choices, size.output_tokens)
@@ -228,11 +237,20 @@ def _refuse_endpoint(caller: Caller, scope: str) -> None:
         )
 
 
+def _without_wishes(model: Model, request: ChatRequest) -> ChatRequest:
+    """A model that cannot think is not told how hard to."""
+    if "reasoning" in model.capabilities or (request.thinks and not request.effort_is_wish):
+        return request
+    return replace(request, effort=None)
+
+
 def _refuse_what_it_lacks(model: Model, request: ChatRequest) -> None:
     """What would change the answer's form or meaning is refused by name on a model that lacks it."""
     capabilities = model.capabilities
     lacking = [
-        ("chat", True, "model", "chat"),
+        ("chat", not request.prompts, "model", "chat"),
+        ("completions", bool(request.prompts), "model", "completions of plain text"),
+        ("reasoning", request.thinks, "reasoning_effort", "thinking"),
         ("tools", bool(request.tools) and request.tool_choice.mode != "none", "tools", "tools"),
         ("json", request.json_format is not None, "response_format", "JSON answers"),
         ("logprobs", request.top_logprobs is not None, "logprobs", "log probabilities"),
