@@ -1,7 +1,8 @@
 """The one stream of events that every engine emits and every dialect encodes.
 
-Grammar: `Started`, any number of deltas (and of further prompts' `Started`), one `ChoiceFinished` per choice, then `Finished`. A generation that breaks
-raises instead of finishing. Events travel in batches (tuples): all that arrived together goes out together.
+Grammar: `Started`, any number of deltas (and of further prompts' `Started`), one `ChoiceFinished` per choice, then
+`Finished`. A generation that breaks raises instead of finishing. Events travel in batches (tuples): all that arrived
+together goes out together.
 """
 
 from dataclasses import dataclass

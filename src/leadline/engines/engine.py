@@ -1,7 +1,7 @@
 """What an engine must do. Nothing here knows about money, keys or a client's wire format.
 
-An engine generates one choice for one prompt per call; `serving` runs several calls for more. It stops only at its model's end of
-turn or at `max_output_tokens`; stop strings are cut by `serving`, the same for every engine.
+An engine generates one choice for one prompt per call; `serving` runs several calls for more. It stops only at its
+model's end of turn or at `max_output_tokens`; stop strings are cut by `serving`, the same for every engine.
 """
 
 from collections.abc import AsyncGenerator
