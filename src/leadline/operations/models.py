@@ -98,7 +98,10 @@ def _provider(wanted: str, store: Store, watch: Watch) -> Provide:
 
 def _template(path: Path, description: Description) -> ChatTemplate:
     """The file's own chat template; a plain one where there is none, or where it cannot be used."""
-    words = Vocabulary(description.bos, description.eos, description.adds_bos, description.special_tokens)
+    words = Vocabulary(
+        *(description.bos, description.eos, description.adds_bos, description.special_tokens),
+        tokens=description.vocabulary_tokens,
+    )
     try:
         return ChatTemplate(description.chat_template, words)
     except TemplateUnusable:

@@ -55,6 +55,7 @@ class Description:
     eos: str | None
     adds_bos: bool
     special_tokens: tuple[str, ...]
+    vocabulary_tokens: int = 0
 
 
 def context_tokens(path: Path) -> int:
@@ -90,6 +91,7 @@ def describe(path: Path) -> Description:
             eos=vocabulary.text(said.get("tokenizer.ggml.eos_token_id")),
             adds_bos=_adds_bos(said),
             special_tokens=_special(vocabulary, kinds if isinstance(kinds, array) else array("i")),
+            vocabulary_tokens=len(vocabulary),
         )
 
 

@@ -98,7 +98,7 @@ class Guard:
             if text is None or _MANGLED_MARK.search(prompt, at, mark.start()):
                 return None
             pieces += self._template_piece(prompt[at : mark.start()])
-            pieces += self._user_pieces(text)
+            pieces += self.plain(text)
             at = mark.end()
         if _MANGLED_MARK.search(prompt, at):
             return None
@@ -108,8 +108,9 @@ class Guard:
         if text:
             yield Piece(text, special=True)
 
-    def _user_pieces(self, text: str) -> Iterator[Piece]:
-        """Cut within each special token too: llama.cpp takes user-defined ones as tokens even in ordinary text."""
+    def plain(self, text: str) -> Iterator[Piece]:
+        """What a user wrote. Cut within each special token too: llama.cpp takes user-defined ones as tokens even in
+        ordinary text."""
         at = 0
         for found in self._special.finditer(text):
             yield Piece(text[at : found.start() + 1], special=False)

@@ -1,5 +1,6 @@
 """Renders a model's chat template: a ChatRequest becomes the pieces of a plain prompt."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -33,12 +34,13 @@ class TemplateUnusable(LeadlineError):
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
     """What a model's tokenizer says: the texts of the tokens of beginning and end, whether it `adds_bos` before each
-    prompt, and all texts that it may take for a token that is no text."""
+    prompt, all texts that it may take for a token that is no text, and the number of its tokens; 0: unknown."""
 
     bos: str | None = None
     eos: str | None = None
     adds_bos: bool = False
     special: tuple[str, ...] = ()
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,21 @@ class ChatTemplate:
             "user and assistant messages follow in turn.",
             "messages",
         )
+
+    def plain(self, text: str) -> tuple[Piece, ...]:
+        """The prompt that is `text` as it stands, without the template: no special token in it acts as one."""
+        bos = self._vocabulary.bos
+        begun = bos if self._vocabulary.adds_bos and bos else ""
+        if not self._guard.count(text):
+            return (Piece(begun + text, special=True),)
+        return (*((Piece(begun, special=True),) if begun else ()), *self._guard.plain(text))
+
+    def refuse_unknown(self, token_ids: Iterable[int], param: str) -> None:
+        """InvalidRequest where a token id is none of the vocabulary."""
+        most = self._vocabulary.tokens
+        unknown = next((token_id for token_id in token_ids if not 0 <= token_id < most), None) if most else None
+        if unknown is not None:
+            raise InvalidRequest(f"{param}: this model has no token {unknown}, only 0 to {most - 1}.", param)
 
     def without_bos(self, text: str) -> str:
         """A rendered prompt for a tokenizer that sets the token of beginning by itself."""

@@ -24,7 +24,7 @@ _EXTRA = {
     "return_progress": True,
     "cache_prompt": True,
     "response_fields": ["stop", "stop_type", "tokens_predicted", "tokens_evaluated", "timings"],
-} | SAMPLING
+}
 _json = msgspec.json.Encoder()
 
 
@@ -64,13 +64,16 @@ def encode_completion(request: ChatRequest, prompt: str | list[int], template: C
     body: dict[str, Any] = {
         "prompt": prompt,
         "n_predict": request.max_output_tokens,
+        **SAMPLING,
         **encode_sampling(request.sampling),
     }
+    if request.sampling.logit_bias:
+        body["logit_bias"] = request.sampling.logit_bias
     if request.top_logprobs is not None:
         body["n_probs"] = max(1, request.top_logprobs)
     if offered_tools(request):
         body["preserved_tokens"] = template.calls.markers
-    if template.thinking is not None:
+    if template.thinking is not None and not request.prompts:
         body["preserved_tokens"] = (*body.get("preserved_tokens", ()), *template.thinking.markers)
     if grammar := _grammar(request, template):
         body["grammar"] = grammar

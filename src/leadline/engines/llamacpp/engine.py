@@ -4,17 +4,21 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from leadline.chat.events import ChatEvent, Started
 from leadline.chat.request import ChatRequest
-from leadline.engines.engine import NOT_STARTED, Capability, EngineStatus, ModelFacts, Token
+from leadline.engines.engine import Capability, EngineStatus, ModelFacts, Token, Use
 from leadline.engines.format.marks import Piece
 from leadline.engines.format.output import OutputParser
 from leadline.engines.format.template import ChatTemplate, Vocabulary
+from leadline.engines.llamacpp.child import PROMPT_CACHE_MEGABYTES
 from leadline.engines.llamacpp.completion import (
     SAMPLING,
     CompletionDecoder,
@@ -22,8 +26,10 @@ from leadline.engines.llamacpp.completion import (
     is_forced,
     offered_tools,
 )
+from leadline.engines.llamacpp.loader import Loader, Policy
+from leadline.engines.llamacpp.memory import Memory
 from leadline.engines.llamacpp.room import Room
-from leadline.engines.llamacpp.supervisor import Child, Supervisor
+from leadline.engines.llamacpp.supervisor import Child, Supervisor, resident_bytes
 from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
 from leadline.engines.upstream.http import Address, ConnectionBroken, HttpClient, Unreachable
 from leadline.errors import InvalidRequest, LeadlineError, Unavailable
@@ -37,19 +43,23 @@ _ASK_SECONDS = 10.0
 _MOST_LOST = 2
 _MOST_SUSPECTS = 256
 _HEARTBEAT_SECONDS = 5.0
-_CAPABILITIES: frozenset[Capability] = frozenset(("chat", "tools", "json", "logprobs"))
+# What a child takes beside weights and token cache: its prompt cache, buffers to compute in, the program.
+_CHILD_BYTES = PROMPT_CACHE_MEGABYTES * 1024 * 1024 + 150_000_000
+_CAPABILITIES: frozenset[Capability] = frozenset(("chat", "completions", "tools", "json", "logprobs"))
 _log = logging.getLogger("leadline.engines")
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A GGUF file. `digest` is its sha256; `context_tokens` what the model was trained for; `template` how it reads a
-    chat."""
+    """A GGUF file, or the first of the files that it was split into. `digest` is its sha256; `context_tokens` what the
+    model was trained for; `template` how it reads a chat; `cache_bytes` what a token takes in the engine's cache."""
 
     path: Path
     digest: str
     context_tokens: int
     template: ChatTemplate = field(default_factory=lambda: ChatTemplate(None, Vocabulary()))
+    size_bytes: int = 0
+    cache_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,13 @@ class Settings:
         """The pool that all requests share: two whole contexts, so that a long request does not stop the others."""
         return 2 * self.context_tokens
 
+    def memory_bytes(self, weights: Weights) -> int:
+        """The most that a child takes with them, about."""
+        return weights.size_bytes + self.cache_tokens * weights.cache_bytes + _CHILD_BYTES
 
+
+# A prompt: pieces of text, or the ids of its tokens.
+Rendered = tuple[Piece | int, ...]
 # Finds the weights, fetching them if need be; tells the status meanwhile.
 Provide = Callable[[Callable[[str], None]], Awaitable[Weights]]
 # How many of the weights' bytes are in memory, of how many; until the first child is ready.
@@ -78,13 +94,16 @@ Loading = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class LlamaCppEngine:
-    """One model in one child. `settings` are what is asked for; the context is never more than the weights'."""
+    """One model in one child. `settings` are what is asked for; the context is never more than the weights'. `policy`
+    says when it is loaded, within the `memory` that it shares with others."""
 
     name: str
     provide: Provide
     settings: Settings
     loading: Loading = lambda _done, _total: None
-    _status: EngineStatus = NOT_STARTED
+    policy: Policy = field(default_factory=Policy)
+    memory: Memory = field(default_factory=lambda: Memory(sys.maxsize))
+    _loader: Loader = field(init=False)
     _weights: Weights | None = None
     _child: Child | None = None
     _was_ready: bool = False
@@ -95,9 +114,13 @@ class LlamaCppEngine:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
 
+    def __post_init__(self) -> None:
+        self._loader = Loader(self.name, self.policy, self.memory, self._children)
+
     @property
     def status(self) -> EngineStatus:
-        return self._status
+        memory_bytes = 0 if self._child is None else resident_bytes(self._child.pid)
+        return replace(self._loader.status, memory_bytes=memory_bytes)
 
     @property
     def child(self) -> Child | None:
@@ -113,16 +136,20 @@ class LlamaCppEngine:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    async def take(self) -> Use:
+        return await self._loader.take()
+
     def facts(self, model: str) -> ModelFacts:
-        if self._weights is None or self._child is None:
+        if self._weights is None:
             return ModelFacts(None, _CAPABILITIES)
+        thinks: frozenset[Capability] = frozenset(("reasoning",) if self._weights.template.thinking else ())
         facts = (
             f"weights {self._weights.digest}",
-            f"xllamacpp {self._child.version}",
+            f"xllamacpp {_version()}",
             f"context {self.settings.context_tokens}",
             f"sampling {SAMPLING}",
         )
-        return ModelFacts(self.settings.context_tokens, _CAPABILITIES, facts)
+        return ModelFacts(self.settings.context_tokens, _CAPABILITIES | thinks, facts)
 
     def most_prompt_tokens(self, request: ChatRequest) -> int:
         return most_prompt_tokens(request)
@@ -130,27 +157,37 @@ class LlamaCppEngine:
     async def count_prompt_tokens(self, request: ChatRequest) -> int:
         return len(await self._tokens(self._rendered(request)))
 
-    def _rendered(self, request: ChatRequest) -> tuple[Piece, ...]:
+    def _rendered(self, request: ChatRequest) -> Rendered:
         self._ready_client()
         assert self._weights is not None, "a client is ready only with weights"
+        template = self._weights.template
+        for prompt in request.prompts:
+            if isinstance(prompt, str):
+                return template.plain(prompt)
+            template.refuse_unknown(prompt, "prompt")
+            return prompt
         shown = replace(request, tools=offered_tools(request))
         # What must be JSON or a call from its first character on leaves no room for thoughts.
-        thinking = False if is_forced(request) else None
-        return self._weights.template.render(shown, thinking=thinking)
+        thinking = False if is_forced(request) else None if request.effort is None else request.thinks
+        return template.render(shown, thinking=thinking)
 
-    async def _tokens(self, pieces: tuple[Piece, ...]) -> list[int]:
+    async def _tokens(self, pieces: Rendered) -> list[int]:
         """The prompt's tokens. What users wrote is ordinary text, whatever it looks like."""
         tokens: list[int] = []
         for piece in pieces:
+            if isinstance(piece, int):
+                tokens.append(piece)
+                continue
             question = {"content": piece.text, "add_special": False, "parse_special": piece.special}
             tokens += (await self._ready_client().post("/tokenize", question, _ASK_SECONDS))["tokens"]
         return tokens
 
-    async def _prompt(self, pieces: tuple[Piece, ...]) -> str | list[int]:
+    async def _prompt(self, pieces: Rendered) -> str | list[int]:
         """As text where one piece is all, which is nearly always; llama.cpp sets the token of beginning itself."""
         assert self._weights is not None
-        if len(pieces) == 1 and pieces[0].special:
-            return self._weights.template.without_bos(pieces[0].text)
+        match pieces:
+            case (Piece(text, special=True),):
+                return self._weights.template.without_bos(text)
         return await self._tokens(pieces)
 
     async def tokenize(self, model: str, text: str) -> tuple[Token, ...]:
@@ -200,16 +237,9 @@ class LlamaCppEngine:
         fitted, tokens = await self._fitted(request)
         assert self._weights is not None
         template, pieces = self._weights.template, self._rendered(fitted)
+        template.refuse_unknown((token_id for token_id, _ in fitted.sampling.logit_bias), "logit_bias")
         body = encode_completion(fitted, await self._prompt(pieces), template)
-        thoughts = template.thinking
-        parser = OutputParser(
-            template.calls,
-            thoughts,
-            offered_tools(fitted),
-            in_thoughts=thoughts is not None and thoughts.is_open(pieces[-1].text),
-            parallel=fitted.parallel_tool_calls,
-        )
-        decoder = CompletionDecoder(parser, fitted.top_logprobs)
+        decoder = CompletionDecoder(_parser(fitted, pieces, template), fitted.top_logprobs)
         stream = self._ready_client().stream("/completion", body, decoder)
         async with self._room.take(tokens) as place, aclosing(stream) as batches:
             async for batch in batches:
@@ -230,14 +260,16 @@ class LlamaCppEngine:
         if exact >= context:
             raise InvalidRequest(
                 f"This model's context is {context} tokens, but the prompt has {exact}. Send a shorter prompt.",
-                "messages",
+                "prompt" if request.prompts else "messages",
             )
         output_tokens = min(request.max_output_tokens, context - exact)
         return replace(request, max_output_tokens=output_tokens), exact + output_tokens
 
     def _ready_client(self) -> ChatClient:
         if self._client is None:
-            raise Unavailable(f"The engine {self.name} is not ready: {self._status.detail}. Try again in a moment.")
+            raise Unavailable(
+                f"The engine {self.name} is not ready: {self._loader.status.detail}. Try again in a moment."
+            )
         return self._client
 
     async def _child_after(self, lost: Child | None) -> None:
@@ -251,6 +283,12 @@ class LlamaCppEngine:
     async def _run(self) -> None:
         self._weights = weights = await self._provided()
         self.settings = self.settings.within(weights)
+        await self._loader.keep(self.settings.memory_bytes(weights))
+
+    async def _children(self) -> str:
+        """Children one after another, until one cannot load the model."""
+        weights = self._weights
+        assert weights is not None, "loading begins once there are weights"
         self._room = Room(self.settings.cache_tokens, self.settings.parallel_requests)
         settings = {
             "weights": str(weights.path),
@@ -258,27 +296,31 @@ class LlamaCppEngine:
             "parallel_requests": self.settings.parallel_requests,
             "threads": self.settings.threads,
         }
-        total_bytes = (await asyncio.to_thread(weights.path.stat)).st_size
+        total_bytes = weights.size_bytes
 
-        def loading(resident_bytes: int) -> None:
+        def loading(loaded_bytes: int) -> None:
             """An estimate: what else the child has in memory counts as weights."""
-            done_bytes = min(resident_bytes, total_bytes)
-            self._tell(f"loading {weights.path.name}, {done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB")
+            done_bytes = min(loaded_bytes, total_bytes)
+            detail = f"loading {weights.path.name}, {done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB"
+            self._loader.progress(done_bytes / max(1, total_bytes), detail)
             if not self._was_ready:
                 self.loading(done_bytes, total_bytes)
 
-        await Supervisor(self.name, settings, loading, self._ready, self._gone, self._alive).run()
+        try:
+            return await Supervisor(self.name, settings, loading, self._ready, self._gone, self._alive).run()
+        finally:
+            self._child = self._client = None
 
     async def _provided(self) -> Weights:
         """The weights; tried again where they cannot be had, since somebody may bring them meanwhile."""
         while True:
             try:
-                return await self.provide(self._tell)
+                return await self.provide(self._loader.tell)
             except LeadlineError as error:
-                self._tell(str(error))
+                self._loader.tell(str(error))
             except Exception:
                 _log.exception("the weights could not be provided", extra={"engine": self.name})
-                self._tell("its weights could not be read; the log says why")
+                self._loader.tell("its weights could not be read; the log says why")
             await asyncio.sleep(PROVIDE_AGAIN_SECONDS)
 
     async def _ready(self, child: Child) -> None:
@@ -286,12 +328,12 @@ class LlamaCppEngine:
             self.name, Address("engine", 80, socket=child.socket), {"Authorization": f"Bearer {child.key}"}
         )
         self._child, self._client, self._was_ready = child, ChatClient(http), True
-        self._status = EngineStatus(ready=True, detail=f"llama.cpp, {self.settings.parallel_requests} requests at once")
+        self._loader.loaded(f"llama.cpp, {self.settings.parallel_requests} requests at once")
         self._change()
 
     def _gone(self, why: str) -> None:
         self._child = self._client = None
-        self._tell(why)
+        self._loader.lost(why)
         self._change()
 
     async def _alive(self) -> bool:
@@ -305,8 +347,23 @@ class LlamaCppEngine:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _tell(self, detail: str) -> None:
-        self._status = EngineStatus(ready=False, detail=detail)
+
+def _parser(request: ChatRequest, pieces: Rendered, template: ChatTemplate) -> OutputParser:
+    """What follows a plain prompt is plain text."""
+    thoughts, last = template.thinking if not request.prompts else None, pieces[-1]
+    return OutputParser(
+        template.calls,
+        thoughts,
+        offered_tools(request),
+        in_thoughts=thoughts is not None and isinstance(last, Piece) and thoughts.is_open(last.text),
+        parallel=request.parallel_tool_calls,
+    )
+
+
+@cache
+def _version() -> str:
+    """Of llama.cpp, without loading it."""
+    return version("xllamacpp")
 
 
 def _piece_bytes(piece: str | list[int]) -> bytes:

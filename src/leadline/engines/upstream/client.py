@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -47,16 +47,17 @@ class StreamDecoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChatClient:
-    """`extra` goes into every request's body: what one kind of engine wants besides."""
+    """A connection to one server; `vllm`: it is one, and is told what only vLLM knows."""
 
     http: HttpClient
-    extra: dict[str, Any] = field(default_factory=dict)
+    vllm: bool = False
 
     async def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         """Run `request`; see `Engine.generate`. Closing the generator closes the connection, which aborts the work."""
         assert request.max_output_tokens is not None
         decoder = ChunkDecoder(request.max_output_tokens)
-        async with aclosing(self.stream("/chat/completions", encode_request(request, self.extra), decoder)) as batches:
+        path, body = "/completions" if request.prompts else "/chat/completions", encode_request(request, vllm=self.vllm)
+        async with aclosing(self.stream(path, body, decoder)) as batches:
             async for batch in batches:
                 yield batch
 
@@ -124,6 +125,8 @@ class ChatClient:
 def most_prompt_tokens(request: ChatRequest) -> int:
     """An upper bound of the prompt's tokens: no token is shorter than a byte, and templates add little."""
     size = _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(request.messages)
+    if request.prompts:
+        return sum(1 + len(prompt.encode() if isinstance(prompt, str) else prompt) for prompt in request.prompts)
     for message in request.messages:
         size += len((message.name or "").encode())
         for block in message.content:

@@ -1,4 +1,4 @@
-"""ChatRequest -> the body of an OpenAI-compatible server's `POST /chat/completions`.
+"""ChatRequest -> the body of an OpenAI-compatible server's `POST /chat/completions` or `POST /completions`.
 
 The fields are an allow-list: nothing that a client sent reaches an engine unless it is named here.
 """
@@ -10,6 +10,7 @@ import msgspec
 from leadline.chat.request import (
     Block,
     ChatRequest,
+    Effort,
     Image,
     JsonFormat,
     Message,
@@ -26,16 +27,41 @@ Body = dict[str, Any]
 _json = msgspec.json.Encoder()
 
 
-def encode_request(request: ChatRequest, extra: Body) -> bytes:
-    """The body as JSON. `extra` holds what one kind of engine wants besides."""
+def encode_request(request: ChatRequest, *, vllm: bool = False) -> bytes:
+    """The body as JSON, for vLLM with what only it knows."""
     body: Body = {
         "model": request.model,
-        "messages": encode_messages(request.messages),
         "stream": True,
         "stream_options": {"include_usage": True},
         "max_tokens": request.max_output_tokens,
         **encode_sampling(request.sampling),
     }
+    if request.sampling.logit_bias:
+        body["logit_bias"] = {str(token_id): bias for token_id, bias in request.sampling.logit_bias}
+    body |= _completion(request) if request.prompts else _chat(request)
+    if request.effort is not None:
+        body |= _vllm_effort(request.effort) if vllm else {"reasoning_effort": request.effort}
+    if vllm:
+        # It counts as it streams.
+        body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+    return _json.encode(body)
+
+
+def _vllm_effort(effort: Effort) -> Body:
+    """vLLM turns thinking on and off by the template's own variable, which has two names, and knows three degrees."""
+    if effort == "none":
+        return {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}}
+    degree = {"minimal": "low", "xhigh": "high", "max": "high"}.get(effort, effort)
+    return {"reasoning_effort": degree, "chat_template_kwargs": {"enable_thinking": True, "thinking": True}}
+
+
+def _completion(request: ChatRequest) -> Body:
+    [prompt] = request.prompts
+    return {"prompt": prompt} | ({} if request.top_logprobs is None else {"logprobs": request.top_logprobs})
+
+
+def _chat(request: ChatRequest) -> Body:
+    body: Body = {"messages": encode_messages(request.messages)}
     if request.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if request.tools:
@@ -44,7 +70,7 @@ def encode_request(request: ChatRequest, extra: Body) -> bytes:
         body["parallel_tool_calls"] = request.parallel_tool_calls
     if request.json_format is not None:
         body["response_format"] = _response_format(request.json_format)
-    return _json.encode(body | extra)
+    return body
 
 
 def encode_sampling(sampling: Sampling) -> Body:
@@ -56,6 +82,10 @@ def encode_sampling(sampling: Sampling) -> Body:
         body["presence_penalty"] = sampling.presence_penalty
     if sampling.frequency_penalty:
         body["frequency_penalty"] = sampling.frequency_penalty
+    if sampling.top_k is not None:
+        body["top_k"] = sampling.top_k
+    if sampling.min_p is not None:
+        body["min_p"] = sampling.min_p
     return body
 
 

@@ -11,13 +11,14 @@ from leadline.chat.request import ChatRequest
 from leadline.engines.engine import NOT_STARTED, Capability, EngineStatus, ModelFacts, Token
 from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
 from leadline.engines.upstream.http import Address, HttpClient
-from leadline.errors import LeadlineError
+from leadline.errors import LeadlineError, Unavailable
 
 _PROBE_SECONDS = 5.0
 _PROBE_EVERY_SECONDS = 10.0
 _PROBE_AGAIN_SECONDS = 0.5
-# A server that does not say what it can do is trusted with all that its protocol has words for.
-_CAPABILITIES: frozenset[Capability] = frozenset(("chat", "tools", "json", "logprobs"))
+# A server that does not say what it can do is trusted with all that its protocol has words for. But servers whose model
+# does not think refuse even to be told so: `reasoning` is for the configuration to say.
+_CAPABILITIES: frozenset[Capability] = frozenset(("chat", "completions", "tools", "json", "logprobs"))
 # Where servers write a model's context in their model list.
 _CONTEXT_FIELDS = ("max_model_len", "context_length", "context_tokens", "context_window")
 

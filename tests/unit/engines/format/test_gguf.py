@@ -87,6 +87,7 @@ def test_a_file_describes_its_model(file: Path):
         eos="</s>",
         adds_bos=True,
         special_tokens=("</s>", "<end_of_turn>", "<s>", "<tool_call>", "<unk>", "[INST]"),
+        vocabulary_tokens=len(TOKENS),
     )
     assert context_tokens(file) == 4096
 
