@@ -21,7 +21,7 @@ from leadline.chat.request import Reasoning, Text, ToolCall
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer. `content` holds at most one Reasoning, then at most one Text, then the calls; no empty block."""
+    """One answer. `content` has its blocks in the order in which they came, none of them empty."""
 
     content: tuple[Reasoning | Text | ToolCall, ...]
     finish_reason: FinishReason
@@ -35,34 +35,52 @@ class ChatAnswer:
     usage: Usage
 
 
+def is_whole(arguments: str) -> bool:
+    """Whether the arguments of a call are the JSON text of an object: not cut, and not broken by the model."""
+    try:
+        return isinstance(json.loads(arguments), dict)
+    except ValueError:
+        return False
+
+
+@dataclass(slots=True)
+class _Block:
+    """A block under way, and its pieces. Texts and thoughts have no id and no name."""
+
+    kind: type[Reasoning | Text | ToolCall]
+    call_id: str = ""
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+
+    def block(self) -> Reasoning | Text | ToolCall:
+        """A call that is not whole is none that anybody could make: it is told as text."""
+        text = "".join(self.pieces)
+        if self.kind is not ToolCall:
+            return Reasoning(text) if self.kind is Reasoning else Text(text)
+        return ToolCall(self.call_id, self.name, text) if is_whole(text) else Text(self.name + text)
+
+
 @dataclass(slots=True)
 class _Gathered:
-    reasoning: list[str] = field(default_factory=list)
-    text: list[str] = field(default_factory=list)
-    calls: list[tuple[str, str, list[str]]] = field(default_factory=list)
+    blocks: list[_Block] = field(default_factory=list)
+    calls: list[_Block] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finished: ChoiceFinished | None = None
+
+    def add(self, kind: type[Reasoning | Text], piece: str) -> None:
+        if not self.blocks or self.blocks[-1].kind is not kind:
+            self.blocks.append(_Block(kind))
+        self.blocks[-1].pieces.append(piece)
+
+    def call(self, call_id: str, name: str) -> None:
+        self.calls.append(_Block(ToolCall, call_id, name))
+        self.blocks.append(self.calls[-1])
 
     def choice(self) -> Choice:
         if self.finished is None:
             raise AssertionError("an engine must finish every choice or raise")
-        content: list[Reasoning | Text | ToolCall] = []
-        if self.reasoning:
-            content.append(Reasoning("".join(self.reasoning)))
-        calls = [ToolCall(call_id, name, "".join(pieces) or "{}") for call_id, name, pieces in self.calls]
-        # A call that was cut before its arguments were whole is none that anybody could make: it is told as text.
-        text = "".join(self.text) + "".join(call.name + call.arguments for call in calls if not _is_whole(call))
-        if text:
-            content.append(Text(text))
-        content += [call for call in calls if _is_whole(call)]
-        return Choice(tuple(content), self.finished.reason, self.finished.stop_sequence, tuple(self.logprobs))
-
-
-def _is_whole(call: ToolCall) -> bool:
-    try:
-        return isinstance(json.loads(call.arguments), dict)
-    except ValueError:
-        return False
+        content = tuple(block.block() for block in self.blocks)
+        return Choice(content, self.finished.reason, self.finished.stop_sequence, tuple(self.logprobs))
 
 
 class Collector:
@@ -79,14 +97,14 @@ class Collector:
                 case Started():
                     pass
                 case TextDelta():
-                    gathered[event.choice].text.append(event.text)
+                    gathered[event.choice].add(Text, event.text)
                     gathered[event.choice].logprobs += event.logprobs
                 case ReasoningDelta():
-                    gathered[event.choice].reasoning.append(event.text)
+                    gathered[event.choice].add(Reasoning, event.text)
                 case ToolCallStarted():
-                    gathered[event.choice].calls.append((event.call_id, event.name, []))
+                    gathered[event.choice].call(event.call_id, event.name)
                 case ToolCallDelta():
-                    gathered[event.choice].calls[event.index][2].append(event.arguments)
+                    gathered[event.choice].calls[event.index].pieces.append(event.arguments)
                 case ChoiceFinished():
                     gathered[event.choice].finished = event
                 case Finished():

@@ -57,18 +57,11 @@ def saying(*batches: tuple[Any, ...], reason: FinishReason = "stop") -> Script:
 
 
 ARGUMENTS = (ToolCallStarted(0, "call_a", "weather"), ToolCallDelta(0, '{"city":"}'))
-REST = ToolCallDelta(0, '{\\""}')
 MORE: dict[str, Script] = {
-    "woven": saying(ARGUMENTS, (ReasoningDelta("hm"),), (TextDelta("So"),), (REST,), (TextDelta(" be it"),)),
-    "woven-calls": saying(
-        (*ARGUMENTS, ToolCallStarted(1, "call_b", "clock"), ToolCallDelta(1, '{"zone"')),
-        (REST, ToolCallDelta(1, ':"UTC"}')),
-        reason="tool_calls",
-    ),
     "thinks-again": saying(
         (ReasoningDelta("a"),), (TextDelta("b"),), (ReasoningDelta("c"), TextDelta("d")), (TextDelta("e"),)
     ),
-    "no-arguments": saying((ToolCallStarted(0, "call_a", "clock"),), reason="tool_calls"),
+    "no-arguments": saying((ToolCallStarted(0, "call_a", "clock"), ToolCallDelta(0, "{}")), reason="tool_calls"),
     "half-a-call": saying(ARGUMENTS, reason="length"),
     "json": saying((TextDelta('{"capital":'), TextDelta('"Paris"}'))),
     "silent": saying(),
@@ -824,19 +817,6 @@ def test_47_the_first_events_hold_the_full_object_and_numbers_never_restart(serv
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     calls = [event["item"] for event in events if "item" in event and event["item"]["type"] == "function_call"]
     assert all(call["id"].startswith("fc_") and call["call_id"].startswith("call_") for call in calls)
-
-
-@FORMS
-def test_48_what_interrupts_a_calls_arguments_waits_for_the_rest_of_them(server, stream):
-    assert outline(final_of(server, stream, model="woven")) == [
-        ("function_call", '{"city":"}{\\""}', "completed"),
-        ("reasoning", "hm", "completed"),
-        ("message", "So be it", "completed"),
-    ]
-    assert outline(final_of(server, stream, model="woven-calls")) == [
-        ("function_call", '{"city":"}{\\""}', "completed"),
-        ("function_call", '{"zone":"UTC"}', "completed"),
-    ]
 
 
 @FORMS

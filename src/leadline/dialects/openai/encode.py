@@ -3,11 +3,12 @@
 A chunk is put together from encoded pieces: what is the same in all chunks of a stream is encoded once.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from leadline.chat.collect import ChatAnswer, Choice
+from leadline.chat.collect import ChatAnswer, Choice, is_whole
 from leadline.chat.events import (
     ChatEvent,
     ChoiceFinished,
@@ -65,16 +66,13 @@ def encode_answer(generation: Generation, answer: ChatAnswer) -> bytes:
 
 
 def _choice(index: int, choice: Choice) -> Json:
-    message: Json = {"role": "assistant", "content": "", "refusal": None}
-    calls: list[Json] = []
-    for block in choice.content:
-        match block:
-            case Text():
-                message["content"] = block.text
-            case Reasoning():
-                message["reasoning_content"] = block.text
-            case ToolCall():
-                calls.append(_call(block.call_id, block.name, block.arguments))
+    text = "".join(block.text for block in choice.content if isinstance(block, Text))
+    message: Json = {"role": "assistant", "content": text, "refusal": None}
+    if reasoning := "".join(block.text for block in choice.content if isinstance(block, Reasoning)):
+        message["reasoning_content"] = reasoning
+    calls = [
+        _call(block.call_id, block.name, block.arguments) for block in choice.content if isinstance(block, ToolCall)
+    ]
     if calls:
         message["tool_calls"] = calls
     encoded: Json = {"index": index, "message": message, "finish_reason": choice.finish_reason}
@@ -162,15 +160,23 @@ class ChunkEncoder:
 
     def _finish(self, event: ChoiceFinished) -> bytes:
         """The choice's calls and its end. The last choice's end waits for the usage that it may carry."""
-        calls = b"".join(
-            self._chunk(event.choice, {"tool_calls": [{"index": i} | _call(call_id, name, "".join(pieces) or "{}")]})
-            for i, (call_id, name, pieces) in enumerate(self._calls.pop(event.choice, ()))
-        )
+        calls = b"".join(self._told(event.choice))
         self._unfinished -= 1
         if self._unfinished == 0:
             self._last = event
             return calls
         return calls + self._chunk(event.choice, {}, event.reason)
+
+    def _told(self, choice: int) -> Iterator[bytes]:
+        """The choice's calls, each in a chunk. One that is not whole is text, as it is in a whole answer."""
+        told = 0
+        for call_id, name, pieces in self._calls.pop(choice, ()):
+            arguments = "".join(pieces)
+            if is_whole(arguments):
+                yield self._chunk(choice, {"tool_calls": [{"index": told} | _call(call_id, name, arguments)]})
+                told += 1
+            else:
+                yield self._chunk(choice, {"content": name + arguments})
 
     def _end(self, usage: Usage) -> bytes:
         encoded = encode_usage(usage, self._generation.cost_ticks)

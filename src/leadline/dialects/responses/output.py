@@ -1,14 +1,11 @@
-"""Events -> the items of a response's output, one after another.
-
-A client must see an item finished before the next one begins, but what an engine makes may be interleaved: while a
-call's arguments are half an object, everything else waits for the rest of them.
-"""
+"""Events -> the items of a response's output, one after another."""
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from leadline.chat.collect import is_whole
 from leadline.chat.events import (
     FinishReason,
     ReasoningDelta,
@@ -62,11 +59,6 @@ class _Item:
     logprobs: list[Json] = field(default_factory=list)
     # Of each piece: how many characters and how many log probabilities it has.
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    _scanned: int = 0
-    _begun: bool = False
-    _depth: int = 0
-    _in_string: bool = False
-    _escaped: bool = False
 
     def takes(self, event: Delta) -> bool:
         match event:
@@ -98,26 +90,8 @@ class _Item:
         return Grown(piece, logprobs)
 
     def is_half(self) -> bool:
-        """Whether it is a call whose arguments are not a whole object yet."""
-        if self.call is None:
-            return False
-        for piece in self.pieces[self._scanned :]:
-            self._scan(piece)
-        self._scanned = len(self.pieces)
-        return self._depth > 0 or not self._begun
-
-    def _scan(self, piece: str) -> None:
-        for character in piece:
-            if self._escaped:
-                self._escaped = False
-            elif self._in_string:
-                self._escaped = character == "\\"
-                self._in_string = character != '"'
-            elif character == '"':
-                self._in_string = True
-            else:
-                self._begun = self._begun or character == "{"
-                self._depth += (character in "{[") - (character in "}]")
+        """Whether it is a call whose arguments are no whole object."""
+        return self.call is not None and not is_whole("".join(self.pieces))
 
     def encoded(self, status: Status) -> Json:
         text = "".join(self.pieces)
@@ -141,38 +115,25 @@ class Output:
         self._request_id = request_id
         self._seal = seal
         self._open: _Item | None = None
-        self._waiting: list[Delta] = []
 
     def add(self, event: Delta) -> list[Step]:
         """What the event does, in steps."""
         item = self._open
         if item is not None and item.takes(event):
-            steps = item.grow(event)
-            return steps + self._let_go() if self._waiting and not item.is_half() else steps
-        if item is not None and item.is_half():
-            self._waiting.append(event)
-            return []
-        if isinstance(event, ToolCallDelta):
-            return []  # its call is a whole object already: what comes after that is nothing
+            return item.grow(event)
         closed = self._close("completed")
         item = self._open = self._new(event)
         return [*closed, Opened(len(self.items), item.base | {"status": "in_progress"}), *item.grow(event)]
 
     def finish(self, reason: FinishReason) -> list[Step]:
-        """Close what is open, after all that waits."""
-        steps: list[Step] = []
-        while (item := self._open) is not None:
-            cut = reason in ("length", "content_filter")
-            cut = cut and (not self._waiting if item.call is None else item.is_half())
-            if item.call is not None and not item.pieces and not cut:
-                steps.append(item.add("{}", []))
-            steps += self._close("incomplete" if cut else "completed")
-            steps += self._let_go()
-        return steps
-
-    def _let_go(self) -> list[Step]:
-        waiting, self._waiting = self._waiting, []
-        return [step for event in waiting for step in self.add(event)]
+        """Close what is open."""
+        item = self._open
+        if item is None:
+            return []
+        cut = reason in ("length", "content_filter")
+        if item.call is not None and not item.pieces and not cut:
+            return [item.add("{}", []), *self._close("completed")]
+        return self._close("incomplete" if cut and (item.call is None or item.is_half()) else "completed")
 
     def _close(self, status: Status) -> list[Step]:
         item, self._open = self._open, None

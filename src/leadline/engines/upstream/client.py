@@ -77,7 +77,8 @@ class ChatClient:
                         yield tuple(batch)
                     if decoder.done:
                         break
-            if last := tuple(decoder.end()):
+            rest = [] if decoder.done else events.end()
+            if last := (*(event for payload in rest for event in decoder.decode(payload)), *decoder.end()):
                 yield last
         finally:
             response.close()
@@ -124,9 +125,9 @@ class ChatClient:
 
 def most_prompt_tokens(request: ChatRequest) -> int:
     """An upper bound of the prompt's tokens: no token is shorter than a byte, and templates add little."""
-    size = _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(request.messages)
     if request.prompts:
         return sum(1 + len(prompt.encode() if isinstance(prompt, str) else prompt) for prompt in request.prompts)
+    size = _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(request.messages)
     for message in request.messages:
         size += len((message.name or "").encode())
         for block in message.content:

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from leadline.chat.collect import is_whole
 from leadline.chat.events import (
     ChatEvent,
     ChoiceFinished,
@@ -18,6 +19,7 @@ from leadline.chat.events import (
     ToolCallStarted,
     Usage,
 )
+from leadline.engines.upstream.order import CallsInOrder
 from leadline.errors import EngineFailed
 from leadline.ids import new_uuid
 
@@ -113,12 +115,20 @@ _decoder = msgspec.json.Decoder(_Chunk)
 
 @dataclass(slots=True)
 class _Call:
-    """A tool call under way: its number, the engine's own index and id for it."""
+    """A tool call under way: the engine's own index and id for it, and what came of it. Until its name is known it has
+    no number, and its arguments wait."""
 
-    number: int
     index: int | None
     call_id: str | None
-    has_arguments: bool = False
+    name: str = ""
+    number: int | None = None
+    arguments: str = ""
+
+    def may_be_named(self, name: str, arguments: str) -> bool:
+        """Whether a piece of this name may be one of this call: names are repeated, but not after whole arguments."""
+        if not name or not self.name:
+            return True
+        return name == self.name and not (arguments and is_whole(self.arguments))
 
 
 @dataclass(slots=True)
@@ -135,6 +145,8 @@ class ChunkDecoder:
     _usage: _Usage | None = None
     _progress: _Progress | None = None
     _calls: list[_Call] = field(default_factory=list)
+    _named: int = 0
+    _order: CallsInOrder = field(default_factory=CallsInOrder)
 
     def decode(self, payload: bytes) -> list[ChatEvent]:
         """The events of one chunk."""
@@ -154,18 +166,22 @@ class ChunkDecoder:
             self._start(chunk, events)
         if chunk.choices:
             self._take(chunk.choices[0], chunk.timings, events)
-        return events
+        return [ordered for event in events for ordered in self._order.add(event)] if self._calls else events
 
     def end(self) -> list[ChatEvent]:
         """The closing events, once the engine's stream has ended properly."""
         if not self._started:
             raise EngineFailed("The engine ended its answer before it began.")
-        events: list[ChatEvent] = []
-        self._close_call(events)
-        reason: FinishReason = "tool_calls" if self._calls else self._reason or "stop"
-        if self._calls and self._reason == "length":
-            reason = "length"
-        return [*events, ChoiceFinished(reason), Finished(self._final_usage())]
+        if any(call.number is None for call in self._calls):
+            raise EngineFailed("The engine sent a tool call without a name.")
+        last = self._order.end()
+        return [*last, ChoiceFinished(self._final_reason()), Finished(self._final_usage())]
+
+    def _final_reason(self) -> FinishReason:
+        """Whether there are calls is what we saw, not what the engine says."""
+        if self._reason in ("length", "content_filter"):
+            return self._reason
+        return "tool_calls" if self._order.calls else "stop"
 
     def _start(self, chunk: _Chunk, events: list[ChatEvent]) -> None:
         """An engine that counts as it goes tells the prompt's tokens with its first chunk."""
@@ -201,31 +217,41 @@ class ChunkDecoder:
         return tokens
 
     def _take_call(self, wire: _ToolCall, timings: _Timings | None, events: list[ChatEvent]) -> None:
-        """A call begins with a new index or a new id; repeats of name and id are dropped."""
+        """Name and id count once, when they first come; a call begins with its name."""
         function = wire.function or _Function()
-        call_id = wire.id or function.id
-        call = self._calls[-1] if self._calls else None
-        new = call is None or (call_id is not None and call.call_id is not None and call_id != call.call_id)
-        new = new or (call is not None and wire.index is not None and call.index != wire.index)
-        if new or call is None:
-            if not function.name:
-                raise EngineFailed("The engine sent a tool call without a name.")
-            self._close_call(events)
-            call = _Call(len(self._calls), wire.index, call_id)
-            self._calls.append(call)
-            events.append(ToolCallStarted(call.number, call_id or f"call_{new_uuid().hex}", function.name))
-        arguments = function.arguments
+        call_id, name, arguments = wire.id or function.id or None, function.name or "", function.arguments or ""
         if isinstance(arguments, dict):
             arguments = msgspec.json.encode(arguments).decode()
-        if arguments:
-            call.has_arguments = True
+        call = self._call_of(wire.index, call_id, name, arguments)
+        early = call.arguments if call.number is None else ""
+        call.arguments += arguments
+        if name and call.number is None:
+            call.name, call.number, self._named = name, self._named, self._named + 1
+            events.append(ToolCallStarted(call.number, self._new_id(call), name))
+            arguments = early + arguments
+        if arguments and call.number is not None:
             events.append(ToolCallDelta(call.number, arguments, self._tokens(timings)))
 
-    def _close_call(self, events: list[ChatEvent]) -> None:
-        """A call that never had arguments has an empty object."""
-        if self._calls and not self._calls[-1].has_arguments:
-            self._calls[-1].has_arguments = True
-            events.append(ToolCallDelta(self._calls[-1].number, "{}", 0))
+    def _call_of(self, index: int | None, call_id: str | None, name: str, arguments: str) -> _Call:
+        """Whose piece it is: the latest call that nothing in it speaks against, else a new one. Servers leave out the
+        index or give all calls the same, leave out ids, and repeat ids and names in every piece."""
+        for call in reversed(self._calls):
+            if index is not None and call.index is not None and index != call.index:
+                continue
+            if call_id is not None and call.call_id is not None:
+                if call_id == call.call_id:
+                    return call
+            elif call.may_be_named(name, arguments):
+                call.call_id = call.call_id or call_id
+                return call
+        call = _Call(index, call_id)
+        self._calls.append(call)
+        return call
+
+    def _new_id(self, call: _Call) -> str:
+        """The engine's id, unless it has none or gave the same to another call."""
+        taken = any(other is not call and other.call_id == call.call_id for other in self._calls)
+        return f"call_{new_uuid().hex}" if taken or call.call_id is None else call.call_id
 
     def _final_usage(self) -> Usage:
         """The engine's count where it gave a sane one, else ours."""

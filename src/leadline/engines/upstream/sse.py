@@ -9,7 +9,7 @@ LONGEST_EVENT_BYTES = 1024 * 1024
 
 @dataclass(slots=True)
 class EventParser:
-    """Takes bytes cut anywhere. Comments, event names and ids are dropped; LF and CRLF both end a line."""
+    """Takes bytes cut anywhere. Comments, names, ids and empty events are dropped; LF and CRLF both end a line."""
 
     _rest: bytes = b""
     _data: list[bytes] = field(default_factory=list)
@@ -25,6 +25,12 @@ class EventParser:
             if text.startswith(b"data:"):
                 self._data.append(text[6:] if text[5:6] == b" " else text[5:])
             elif not text and self._data:
-                payloads.append(b"\n".join(self._data) if len(self._data) > 1 else self._data[0])
+                payload = b"\n".join(self._data) if len(self._data) > 1 else self._data[0]
                 self._data.clear()
+                if payload:
+                    payloads.append(payload)
         return payloads
+
+    def end(self) -> list[bytes]:
+        """The payload of a last event that no empty line ends."""
+        return self.feed(b"\n\n")
