@@ -8,6 +8,7 @@ from msgspec import Meta
 from leadline.chat.request import (
     Block,
     ChatRequest,
+    Effort,
     Image,
     JsonFormat,
     Message,
@@ -26,6 +27,7 @@ from leadline.ids import new_uuid
 MOST_TOOLS = 350
 MOST_STOPS = 8
 MOST_CHOICES = 128
+MOST_BIASES = 1024
 _Stop = Annotated[str, Meta(min_length=1, max_length=256)]
 _Tokens = Annotated[int, Meta(ge=1, le=2**31)]
 _Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -37,7 +39,7 @@ class TextPart(msgspec.Struct, tag_field="type", tag="text"):
 
 class ImageUrl(msgspec.Struct):
     url: Annotated[str, Meta(min_length=1)]
-    detail: Literal["auto", "low", "high"] | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
 
 
 class ImagePart(msgspec.Struct, tag_field="type", tag="image_url"):
@@ -68,6 +70,13 @@ class DeveloperMessage(msgspec.Struct, tag_field="role", tag="developer"):
     name: str | None = None
 
 
+class FunctionMessage(msgspec.Struct, tag_field="role", tag="function"):
+    """The result of a call in the words before `tools`: it has no id, only the function's name."""
+
+    name: str
+    content: str | None = None
+
+
 class UserMessage(msgspec.Struct, tag_field="role", tag="user"):
     content: str | list[TextPart | ImagePart]
     name: str | None = None
@@ -77,6 +86,7 @@ class AssistantMessage(msgspec.Struct, tag_field="role", tag="assistant"):
     content: str | list[TextPart | RefusalPart] | None = None
     reasoning_content: str | None = None
     tool_calls: list[WireToolCall] | None = None
+    function_call: FunctionCall | None = None
     name: str | None = None
 
 
@@ -85,7 +95,7 @@ class ToolMessage(msgspec.Struct, tag_field="role", tag="tool"):
     tool_call_id: str
 
 
-WireMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+WireMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage
 
 
 class Function(msgspec.Struct):
@@ -104,9 +114,17 @@ class NamedFunction(msgspec.Struct):
     name: str
 
 
-class NamedTool(msgspec.Struct):
+class NamedTool(msgspec.Struct, tag_field="type", tag="function"):
     function: NamedFunction
-    type: Literal["function"] = "function"
+
+
+class AllowedToolsOf(msgspec.Struct):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Meta(min_length=1, max_length=MOST_TOOLS)]
+
+
+class AllowedTools(msgspec.Struct, tag_field="type", tag="allowed_tools"):
+    allowed_tools: AllowedToolsOf
 
 
 class StreamOptions(msgspec.Struct):
@@ -146,16 +164,19 @@ class Body(msgspec.Struct):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     tools: Annotated[list[WireTool], Meta(max_length=MOST_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedTools | None = None
     parallel_tool_calls: bool | None = None
+    functions: Annotated[list[Function], Meta(max_length=MOST_TOOLS)] | None = None
+    function_call: Literal["none", "auto"] | NamedFunction | None = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: Effort | None = None
+    logit_bias: dict[str, float] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     deferred: bool | None = None
     # What would change the answer and is not done, so it is refused by name.
-    logit_bias: dict[str, float] | None = None
-    functions: list[Any] | None = None
-    function_call: Any = None
     modalities: list[str] | None = None
+    audio: Any = None
     search_parameters: dict[str, Any] | None = None
     web_search_options: dict[str, Any] | None = None
     chat_template: Any = None
@@ -164,6 +185,11 @@ class Body(msgspec.Struct):
     @property
     def includes_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def speaks_of_functions(self) -> bool:
+        """Whether it calls tools by the words before `tools`; the answer then does so too."""
+        return bool(self.functions)
 
 
 def to_request(body: Body) -> ChatRequest:
@@ -179,31 +205,33 @@ def to_request(body: Body) -> ChatRequest:
         seed=body.seed,
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
+        top_k=body.top_k,
+        min_p=body.min_p,
+        logit_bias=logit_bias_of(body.logit_bias),
     )
+    tools = _tools(body)
     return ChatRequest(
         model=body.model,
-        messages=tuple(_message(message, f"messages[{i}]") for i, message in enumerate(body.messages)),
+        messages=_messages(body.messages),
         max_output_tokens=body.max_completion_tokens or body.max_tokens,
         sampling=sampling,
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         choices=body.n or 1,
         top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-        tools=tuple(_tool(tool.function) for tool in body.tools or ()),
-        tool_choice=_tool_choice(body),
-        parallel_tool_calls=body.parallel_tool_calls is not False,
+        tools=tuple(_tool(function) for function in tools),
+        tool_choice=_tool_choice(body, tools),
+        parallel_tool_calls=body.parallel_tool_calls is not False and not body.functions,
         json_format=_json_format(body),
+        effort=body.reasoning_effort,
     )
 
 
 def _refuse_what_is_not_done(body: Body) -> None:
     refused = {
-        "logit_bias": bool(body.logit_bias),
-        "functions": bool(body.functions),
-        "function_call": bool(body.function_call),
         "modalities": bool(body.modalities) and body.modalities != ["text"],
         "search_parameters": (body.search_parameters or {"mode": "off"}).get("mode") != "off",
         "web_search_options": body.web_search_options is not None,
-        "reasoning_effort": body.reasoning_effort not in (None, "none"),
+        "audio": body.audio is not None,
         "chat_template": body.chat_template is not None,
         "chat_template_kwargs": bool(body.chat_template_kwargs),
     }
@@ -212,7 +240,42 @@ def _refuse_what_is_not_done(body: Body) -> None:
             raise InvalidRequest(f"{param} is not supported by this model. Leave it out.", param)
 
 
-def _message(message: WireMessage, at: str) -> Message:
+def logit_bias_of(bias: dict[str, float] | None) -> tuple[tuple[int, float], ...]:
+    param = "logit_bias"
+    if len(bias or ()) > MOST_BIASES:
+        raise InvalidRequest(f"{param} has more than {MOST_BIASES} tokens.", param)
+    for token_id, value in (bias or {}).items():
+        if not (token_id.isascii() and token_id.isdigit() and len(token_id) < 10):
+            raise InvalidRequest(f"{param}: {token_id[:100]!r} is not the id of a token.", param)
+        if not -100 <= value <= 100:
+            raise InvalidRequest(f"{param}: the bias of token {token_id} must be from -100 to 100.", param)
+    return tuple((int(token_id), value) for token_id, value in (bias or {}).items())
+
+
+def _messages(wire: list[WireMessage]) -> tuple[Message, ...]:
+    """The result of a function is that of the latest call of this function that has none yet."""
+    messages: list[Message] = []
+    open_calls: dict[str, str] = {}
+    for i, message in enumerate(wire):
+        if isinstance(message, FunctionMessage):
+            call_id = open_calls.pop(message.name, None)
+            if call_id is None:
+                raise InvalidRequest(
+                    f"messages[{i}].name is not a function that was called before.", f"messages[{i}].name"
+                )
+            messages.append(Message("tool", (ToolResult(call_id, (Text(message.content or ""),)),)))
+            continue
+        messages.append(_message(message, f"messages[{i}]"))
+        if isinstance(message, AssistantMessage) and message.function_call is not None:
+            call = messages[-1].content[-1]
+            assert isinstance(call, ToolCall)
+            open_calls[call.name] = call.call_id
+    return tuple(messages)
+
+
+def _message(
+    message: SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage, at: str
+) -> Message:
     match message:
         case SystemMessage() | DeveloperMessage():
             return Message("system", _blocks(message.content, at), message.name)
@@ -228,6 +291,8 @@ def _message(message: WireMessage, at: str) -> Message:
 def _said(message: AssistantMessage, at: str) -> tuple[Block, ...]:
     reasoning = (Reasoning(message.reasoning_content),) if message.reasoning_content else ()
     calls = tuple(_call(call, f"{at}.tool_calls[{i}]") for i, call in enumerate(message.tool_calls or ()))
+    if message.function_call is not None:
+        calls = (*calls, _legacy_call(message.function_call, at))
     if message.content is None and not calls:
         raise InvalidRequest(f"{at}.content is missing: an assistant's message has content or tool_calls.", at)
     return (*reasoning, *(_blocks(message.content, at) if message.content else ()), *calls)
@@ -246,7 +311,8 @@ def _block(part: TextPart | ImagePart | RefusalPart) -> Text | Image:
         case TextPart():
             return Text(part.text)
         case ImagePart():
-            return Image(part.image_url.url, part.image_url.detail or "auto")
+            detail = part.image_url.detail or "auto"
+            return Image(part.image_url.url, "high" if detail == "original" else detail)
         case RefusalPart():
             return Text(part.refusal)
 
@@ -257,19 +323,57 @@ def _call(call: WireToolCall, at: str) -> ToolCall:
     return ToolCall(call.id or f"call_{new_uuid().hex}", call.function.name, arguments)
 
 
+def _legacy_call(call: FunctionCall, at: str) -> ToolCall:
+    """Its id is its place, so that the same conversation is always the same prompt."""
+    place = at.removeprefix("messages[").removesuffix("]")
+    return ToolCall(f"call_of_{place}", call.name, arguments_of(call.arguments, f"{at}.function_call.arguments"))
+
+
+def _tools(body: Body) -> list[Function]:
+    if body.functions and body.tools:
+        raise InvalidRequest("functions are what tools were called before: send tools only.", "functions")
+    functions = body.functions or [tool.function for tool in body.tools or ()]
+    if isinstance(body.tool_choice, AllowedTools):
+        allowed = {tool.function.name for tool in body.tool_choice.allowed_tools.tools}
+        if unknown := allowed - {function.name for function in functions}:
+            param = "tool_choice.allowed_tools.tools"
+            raise InvalidRequest(f"{param}: {min(unknown)[:200]!r} is not among the tools.", param)
+        return [function for function in functions if function.name in allowed]
+    return functions
+
+
 def _tool(function: Function) -> Tool:
     return Tool(function.name, function.description or "", function.parameters or {}, bool(function.strict))
 
 
-def _tool_choice(body: Body) -> ToolChoice:
+def _tool_choice(body: Body, tools: list[Function]) -> ToolChoice:
     choice = body.tool_choice
-    if choice in ("required",) and not body.tools:
+    if body.function_call is not None:
+        return _function_choice(body, tools)
+    if isinstance(choice, AllowedTools):
+        return ToolChoice(choice.allowed_tools.mode)
+    if choice in ("required",) and not tools:
         raise InvalidRequest("tool_choice asks for a tool, but there are no tools.", "tool_choice")
     if isinstance(choice, NamedTool):
-        if choice.function.name not in {tool.function.name for tool in body.tools or ()}:
+        if choice.function.name not in {tool.name for tool in tools}:
             raise InvalidRequest("tool_choice names a tool that is not among the tools.", "tool_choice.function.name")
         return ToolChoice("named", choice.function.name)
     return ToolChoice(choice or "auto")
+
+
+def _function_choice(body: Body, functions: list[Function]) -> ToolChoice:
+    choice = body.function_call
+    if body.tools or body.tool_choice is not None:
+        raise InvalidRequest(
+            "function_call is what tool_choice was called before: send tool_choice only.", "function_call"
+        )
+    if isinstance(choice, NamedFunction):
+        if choice.name not in {function.name for function in functions}:
+            raise InvalidRequest(
+                "function_call names a function that is not among the functions.", "function_call.name"
+            )
+        return ToolChoice("named", choice.name)
+    return ToolChoice("none" if choice == "none" else "auto")
 
 
 def _json_format(body: Body) -> JsonFormat | None:

@@ -13,6 +13,7 @@ from leadline.chat.events import (
     ChatEvent,
     ChoiceFinished,
     Finished,
+    FinishReason,
     ReasoningDelta,
     Started,
     TextDelta,
@@ -51,21 +52,22 @@ def encode_usage(usage: Usage, cost_ticks: int) -> Json:
     }
 
 
-def encode_answer(generation: Generation, answer: ChatAnswer) -> bytes:
+def encode_answer(generation: Generation, answer: ChatAnswer, *, functions: bool = False) -> bytes:
+    """`functions`: a call is told in the words before `tools`."""
     return _json.encode(
         {
             "id": str(generation.request_id),
             "object": "chat.completion",
             "created": generation.created_at,
             "model": generation.model,
-            "choices": [_choice(index, choice) for index, choice in enumerate(answer.choices)],
+            "choices": [_choice(index, choice, functions=functions) for index, choice in enumerate(answer.choices)],
             "usage": encode_usage(answer.usage, generation.cost_ticks),
             "system_fingerprint": generation.fingerprint,
         }
     )
 
 
-def _choice(index: int, choice: Choice) -> Json:
+def _choice(index: int, choice: Choice, *, functions: bool) -> Json:
     text = "".join(block.text for block in choice.content if isinstance(block, Text))
     message: Json = {"role": "assistant", "content": text, "refusal": None}
     if reasoning := "".join(block.text for block in choice.content if isinstance(block, Reasoning)):
@@ -74,8 +76,12 @@ def _choice(index: int, choice: Choice) -> Json:
         _call(block.call_id, block.name, block.arguments) for block in choice.content if isinstance(block, ToolCall)
     ]
     if calls:
-        message["tool_calls"] = calls
-    encoded: Json = {"index": index, "message": message, "finish_reason": choice.finish_reason}
+        message |= {"function_call": calls[0]["function"]} if functions else {"tool_calls": calls}
+    encoded: Json = {
+        "index": index,
+        "message": message,
+        "finish_reason": _reason(choice.finish_reason, functions=functions),
+    }
     if choice.logprobs:
         encoded["logprobs"] = _logprobs(choice.logprobs)
     return encoded
@@ -83,6 +89,10 @@ def _choice(index: int, choice: Choice) -> Json:
 
 def _call(call_id: str, name: str, arguments: str) -> Json:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _reason(reason: FinishReason, *, functions: bool) -> str:
+    return "function_call" if functions and reason == "tool_calls" else reason
 
 
 def _logprobs(logprobs: tuple[TokenLogprob, ...]) -> Json:
@@ -103,10 +113,12 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 
 class ChunkEncoder:
-    """Encodes one stream. A tool call goes out whole, in one chunk, as xAI sends it."""
+    """Encodes one stream. A tool call goes out whole, in one chunk, as xAI sends it. `functions`: in the words before
+    `tools`."""
 
-    def __init__(self, generation: Generation, *, includes_usage: bool) -> None:
+    def __init__(self, generation: Generation, *, includes_usage: bool, functions: bool = False) -> None:
         self._generation = generation
+        self._functions = functions
         self._includes_usage = includes_usage
         shell = {
             "id": str(generation.request_id),
@@ -165,24 +177,22 @@ class ChunkEncoder:
         if self._unfinished == 0:
             self._last = event
             return calls
-        return calls + self._chunk(event.choice, {}, event.reason)
+        return calls + self._chunk(event.choice, {}, self._reason(event))
 
     def _told(self, choice: int) -> Iterator[bytes]:
-        """The choice's calls, each in a chunk. One that is not whole is text, as it is in a whole answer."""
-        told = 0
-        for call_id, name, pieces in self._calls.pop(choice, ()):
-            arguments = "".join(pieces)
-            if is_whole(arguments):
-                yield self._chunk(choice, {"tool_calls": [{"index": told} | _call(call_id, name, arguments)]})
-                told += 1
-            else:
-                yield self._chunk(choice, {"content": name + arguments})
+        """The choice's calls, each in a chunk. What is not whole is text, as it is in a whole answer."""
+        calls = [(call_id, name, "".join(pieces)) for call_id, name, pieces in self._calls.pop(choice, ())]
+        if broken := "".join(name + arguments for _, name, arguments in calls if not is_whole(arguments)):
+            yield self._chunk(choice, {"content": broken})
+        whole = (call for call in calls if is_whole(call[2]))
+        for index, (call_id, name, arguments) in enumerate(whole):
+            yield self._chunk(choice, {"tool_calls": [{"index": index} | _call(call_id, name, arguments)]})
 
     def _end(self, usage: Usage) -> bytes:
         encoded = encode_usage(usage, self._generation.cost_ticks)
         last = self._last
         assert last is not None, "every choice is finished before the answer is"
         if not self._includes_usage:
-            return self._chunk(last.choice, {}, last.reason, encoded) + b"data: [DONE]\n\n"
+            return self._chunk(last.choice, {}, self._reason(last), encoded) + b"data: [DONE]\n\n"
         usage_chunk = self._before + b'],"usage":' + _json.encode(encoded) + b"}\n\n"
-        return self._chunk(last.choice, {}, last.reason) + usage_chunk + b"data: [DONE]\n\n"
+        return self._chunk(last.choice, {}, self._reason(last)) + usage_chunk + b"data: [DONE]\n\n"

@@ -1,5 +1,7 @@
 """The OpenAI endpoints."""
 
+from functools import partial
+
 from leadline.dialects.answers import Form, answer_chat, collected
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.openai import models
@@ -18,9 +20,10 @@ async def create_chat_completion(pipeline: Pipeline, caller: Caller, exchange: E
     body = decode(await exchange.json_body(), Body)
 
     def stream(generation: Generation) -> ChunkEncoder:
-        return ChunkEncoder(generation, includes_usage=body.includes_usage)
+        return ChunkEncoder(generation, includes_usage=body.includes_usage, functions=body.speaks_of_functions)
 
-    form = Form(stream if body.stream else None, collected(encode_answer), encode_event, encode_limits, KEEP_ALIVE)
+    whole = collected(partial(encode_answer, functions=body.speaks_of_functions))
+    form = Form(stream if body.stream else None, whole, encode_event, encode_limits, KEEP_ALIVE)
     answer = defer_chat if body.deferred else answer_chat
     await answer(pipeline, caller, exchange, to_request(body), form)
 

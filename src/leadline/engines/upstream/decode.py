@@ -43,7 +43,12 @@ class _Logprob(_TopLogprob):
 
 
 class _Logprobs(msgspec.Struct):
+    """Of a chat, in `content`; of a completion, in lists side by side."""
+
     content: tuple[_Logprob, ...] | None = None
+    tokens: tuple[str, ...] | None = None
+    token_logprobs: tuple[float | None, ...] | None = None
+    top_logprobs: tuple[dict[str, float] | None, ...] | None = None
 
 
 class _Function(msgspec.Struct):
@@ -67,6 +72,7 @@ class _Delta(msgspec.Struct):
 
 class _Choice(msgspec.Struct):
     delta: _Delta | None = None
+    text: str | None = None
     finish_reason: str | None = None
     logprobs: _Logprobs | None = None
 
@@ -201,10 +207,11 @@ class ChunkDecoder:
                 self._counted_reasoning += tokens
                 events.append(ReasoningDelta(reasoning, tokens))
             if delta.content:
-                logprobs = choice.logprobs.content if choice.logprobs else None
-                events.append(TextDelta(delta.content, self._tokens(timings), 0, tuple(map(_logprob, logprobs or ()))))
+                events.append(TextDelta(delta.content, self._tokens(timings), 0, _logprobs(choice.logprobs)))
             for call in delta.tool_calls or ():
                 self._take_call(call, timings, events)
+        if choice.text:
+            events.append(TextDelta(choice.text, self._tokens(timings), 0, _logprobs(choice.logprobs)))
         if choice.finish_reason:
             self._reason = _FINISH.get(choice.finish_reason, "stop")
 
@@ -276,6 +283,19 @@ class ChunkDecoder:
 def _cached(usage: _Usage) -> int:
     details = usage.prompt_tokens_details
     return max(0, details.cached_tokens or 0) if details is not None else 0
+
+
+def _logprobs(wire: _Logprobs | None) -> tuple[TokenLogprob, ...]:
+    if wire is None:
+        return ()
+    if wire.content is not None:
+        return tuple(map(_logprob, wire.content))
+    tokens, logprobs = wire.tokens or (), wire.token_logprobs or ()
+    tops = wire.top_logprobs or (None,) * len(tokens)
+    return tuple(
+        TokenLogprob(token, logprob or 0.0, None, tuple(TokenLogprob(*other) for other in (top or {}).items()))
+        for token, logprob, top in zip(tokens, logprobs, tops, strict=False)
+    )
 
 
 def _logprob(wire: _Logprob) -> TokenLogprob:
