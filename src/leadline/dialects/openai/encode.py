@@ -184,9 +184,15 @@ class ChunkEncoder:
         calls = [(call_id, name, "".join(pieces)) for call_id, name, pieces in self._calls.pop(choice, ())]
         if broken := "".join(name + arguments for _, name, arguments in calls if not is_whole(arguments)):
             yield self._chunk(choice, {"content": broken})
-        whole = (call for call in calls if is_whole(call[2]))
-        for index, (call_id, name, arguments) in enumerate(whole):
-            yield self._chunk(choice, {"tool_calls": [{"index": index} | _call(call_id, name, arguments)]})
+        whole = [_call(*call) for call in calls if is_whole(call[2])]
+        if self._functions:
+            whole = whole[:1]
+        for index, call in enumerate(whole):
+            functions = {"function_call": call["function"]}
+            yield self._chunk(choice, functions if self._functions else {"tool_calls": [{"index": index} | call]})
+
+    def _reason(self, event: ChoiceFinished) -> str:
+        return _reason(event.reason, functions=self._functions)
 
     def _end(self, usage: Usage) -> bytes:
         encoded = encode_usage(usage, self._generation.cost_ticks)
