@@ -62,7 +62,9 @@ class Images(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`url` and the keys belong to remote kinds; `weights` (a pulled model's name, or a GGUF file) and what follows to
-    `llamacpp`. 0 leaves the choice to the engine."""
+    `llamacpp`. 0 leaves the choice to the engine. A model is loaded at the start or on demand. While it loads,
+    requests wait `load_wait_seconds` (absent: 0 where it is loaded at the start, else 60). `unload_after_seconds` 0:
+    never."""
 
     name: str
     kind: Literal["llamacpp", "openai", "vllm"]
@@ -73,6 +75,16 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context_tokens: NotNegative = 0
     parallel_requests: NotNegative = 0
     threads: NotNegative = 0
+    load: Literal["start", "demand"] = "start"
+    load_wait_seconds: Annotated[int, msgspec.Meta(ge=0, le=600)] | None = None
+    unload_after_seconds: NotNegative = 0
+
+
+class Embedded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all engines of kind `llamacpp` share. `memory_megabytes` bounds what they take together; 0: four fifths of
+    the machine's memory."""
+
+    memory_megabytes: NotNegative = 0
 
 
 class PriceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,6 +123,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     usage: UsageSection = UsageSection()
     images: Images = Images()
+    embedded: Embedded = Embedded()
     engines: tuple[EngineSection, ...] = ()
     models: tuple[ModelSection, ...] = ()
 

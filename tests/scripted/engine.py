@@ -17,7 +17,7 @@ from leadline.chat.events import (
     Usage,
 )
 from leadline.chat.request import ChatRequest, Text, ToolResult
-from leadline.engines.engine import EngineStatus, ModelFacts, Token
+from leadline.engines.engine import EngineStatus, ModelFacts, Token, Unneeded
 from leadline.errors import EngineFailed, Unavailable
 
 CAPABILITIES = frozenset(("chat", "tools", "json", "logprobs", "reasoning"))
@@ -61,6 +61,11 @@ class ScriptedEngine:
     async def start(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    async def take(self) -> Unneeded:
+        if not self.ready:
+            raise Unavailable("The engine is not ready: loading. Try again in a moment.")
+        return Unneeded()
 
     def facts(self, model: str) -> ModelFacts:
         return ModelFacts(self.context_tokens, CAPABILITIES, ("scripted", model))

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from leadline.chat.events import ChatEvent
 from leadline.chat.request import ChatRequest
 
+State = Literal["unloaded", "loading", "loaded", "unloading", "restarting", "failed"]
 Capability = Literal["chat", "completions", "tools", "json", "logprobs", "vision", "embeddings", "reasoning"]
 
 
@@ -37,13 +38,31 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """`detail` is a sentence for people: why not ready, or what runs."""
+    """`ready`: it takes a request now, if need be after a load. `detail` is a sentence for people: why not, or what
+    runs. `state` None: its models are not ours to load. `loaded_percent` is an estimate, `memory_bytes` what it takes
+    now."""
 
     ready: bool
     detail: str
+    state: State | None = None
+    loaded_percent: int | None = None
+    memory_bytes: int | None = None
 
 
 NOT_STARTED = EngineStatus(ready=False, detail="not started yet")
+
+
+class Use(Protocol):
+    """A request's need of an engine."""
+
+    def close(self) -> None:
+        """The request has ended. Twice is harmless."""
+
+
+class Unneeded:
+    """The use of an engine that nobody unloads."""
+
+    def close(self) -> None: ...
 
 
 class Engine(Protocol):
@@ -57,6 +76,11 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Stop everything that `start` began."""
+
+    async def take(self) -> Use:
+        """Returns once it takes a request, for which it may have to load, and stays loaded until the use is closed.
+        Asked before each request. Unavailable says why not, and when to ask again."""
+        ...
 
     def facts(self, model: str) -> ModelFacts:
         """What is known of `model` (the engine's own name for it) now."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from leadline.config import Config, ConfigurationError, EngineSection, ModelSect
 from leadline.engines.engine import Engine
 from leadline.engines.format.template import ChatTemplate, TemplateUnusable, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine, Provide, Settings, Weights
+from leadline.engines.llamacpp.loader import Policy
+from leadline.engines.llamacpp.memory import Memory
 from leadline.engines.upstream.engine import UpstreamEngine
 from leadline.errors import InvalidRequest
 from leadline.weights.gguf import Description, describe
@@ -31,6 +34,9 @@ DEFAULT_MODEL = ModelSection(
 # A longer context than this costs memory that most requests do not need; the file may ask for it.
 _CONTEXT_TOKENS = 8192
 _PARALLEL_REQUESTS = 16
+# How long a request waits for its model where models are loaded on demand.
+_LOAD_WAIT_SECONDS = 60
+_SHARE_OF_MEMORY = 0.8
 
 _log = logging.getLogger("leadline.models")
 
@@ -59,11 +65,12 @@ def build(
     """Engines, not yet started, and the catalog of their models. `watch` sees every download and load. Without a
     `book` the prices are the file's."""
     engine_sections, model_sections = sections(config)
-    engines = {section.name: _engine(section, store, watch) for section in engine_sections}
+    memory = Memory(config.embedded.memory_megabytes * 1_000_000 or int(_SHARE_OF_MEMORY * _machine_bytes()))
+    engines = {section.name: _engine(section, store, memory, watch) for section in engine_sections}
     return list(engines.values()), build_catalog(model_sections, engines, created_at, book)
 
 
-def _engine(section: EngineSection, store: Store, watch: Watch) -> Engine:
+def _engine(section: EngineSection, store: Store, memory: Memory, watch: Watch) -> Engine:
     if section.kind != "llamacpp":
         assert section.url is not None, "checked with the configuration"
         return UpstreamEngine(section.name, section.kind, section.url.rstrip("/"), _api_key(section))
@@ -77,7 +84,15 @@ def _engine(section: EngineSection, store: Store, watch: Watch) -> Engine:
     def loading(done_bytes: int, total_bytes: int) -> None:
         watch(wanted, Progress("loading", done_bytes, total_bytes))
 
-    return LlamaCppEngine(section.name, _provider(wanted, store, watch), settings, loading)
+    provide = _provider(wanted, store, watch)
+    return LlamaCppEngine(section.name, provide, settings, loading, _policy(section), memory)
+
+
+def _policy(section: EngineSection) -> Policy:
+    at_start, wait_seconds = section.load == "start", section.load_wait_seconds
+    if wait_seconds is None:
+        wait_seconds = 0 if at_start else _LOAD_WAIT_SECONDS
+    return Policy(at_start, wait_seconds, section.unload_after_seconds)
 
 
 def _provider(wanted: str, store: Store, watch: Watch) -> Provide:
@@ -91,7 +106,11 @@ def _provider(wanted: str, store: Store, watch: Watch) -> Provide:
         path = await asyncio.to_thread(store.resolve, wanted)
         digest = await asyncio.to_thread(store.digest, path)
         description = await asyncio.to_thread(describe, path)
-        return Weights(path, digest, description.context_tokens, _template(path, description))
+        return Weights(
+            *(path, digest, description.context_tokens, _template(path, description)),
+            *(path.stat().st_size, description.make.cache_bytes),
+            embeds=description.make.pooling in ("mean", "cls", "last"),
+        )
 
     return provide
 
@@ -131,6 +150,14 @@ def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _machine_bytes() -> int:
+    """The memory that this process may take: the machine's, or less where its control group allows less."""
+    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):
+        return min(machine_bytes, int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
+    return machine_bytes
 
 
 async def pull_weights(data: Path, name_or_file: str | None, watch: Watch) -> Path:

@@ -13,6 +13,7 @@ from leadline.catalog.prices import Prices
 from leadline.chat.events import ChatEvent, Finished, Started, Usage
 from leadline.chat.request import ChatRequest, Text, ToolResult
 from leadline.clock import Clock
+from leadline.engines.engine import Use
 from leadline.errors import LeadlineError, RateLimits
 from leadline.ledger.books import Hold, Kept, Outcome
 from leadline.ledger.ledger import Ledger
@@ -41,7 +42,7 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """A request that may run. `upstream` is `request` in the engine's words, with its tokens bounded; `prices` are
-    those of its admission."""
+    those of its admission; `use` is closed at its end."""
 
     request: ChatRequest
     upstream: ChatRequest
@@ -50,6 +51,7 @@ class Admitted:
     prices: Prices
     hold: Hold
     admission: Admission
+    use: Use
 
 
 class Generation:
@@ -155,6 +157,7 @@ class Generation:
             if not self._late:
                 await _despite_cancellation(asyncio.ensure_future(self._settled_in_time()))
         finally:
+            self._admitted.use.close()
             self.ended(self)
 
     async def _finish(self, batch: tuple[ChatEvent, ...], usage: Usage) -> None:

@@ -1,7 +1,7 @@
 """The money path, written once: authenticate, limit, reserve, generate, settle."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 
 from leadline.accounts.keys import ApiKey, ApiKeys
@@ -11,7 +11,7 @@ from leadline.catalog.prices import Prices
 from leadline.chat.request import ChatRequest, Image, Message, ToolResult
 from leadline.clock import Clock, now_microseconds
 from leadline.engines.engine import Token
-from leadline.errors import InvalidRequest, LeadlineError, ModelNotFound, PermissionDenied, Unavailable
+from leadline.errors import InvalidRequest, LeadlineError, ModelNotFound, PermissionDenied
 from leadline.ledger.books import Hold
 from leadline.ledger.ledger import Ledger
 from leadline.ledger.usage import UsageRecord
@@ -87,7 +87,7 @@ class Pipeline:
 
     async def count_prompt_tokens(self, caller: Caller, request: ChatRequest) -> int:
         """The tokens that the prompt of `request` has. Free of charge."""
-        with self._tokenizer(caller, request.model) as model:
+        async with self._tokenizer(caller, request.model) as model:
             request = _without_wishes(model, request)
             _refuse_what_it_lacks(model, request)
             exact = await model.engine.count_prompt_tokens(replace(request, model=model.upstream_model))
@@ -97,22 +97,22 @@ class Pipeline:
 
     async def tokenize(self, caller: Caller, model_name: str, text: str) -> tuple[Token, ...]:
         """The tokens of a text, without a template. Free of charge."""
-        with self._tokenizer(caller, model_name) as model:
+        async with self._tokenizer(caller, model_name) as model:
             tokens = await model.engine.tokenize(model.upstream_model, text)
         if tokens is None:
             raise InvalidRequest(f"The engine behind {model.name} cannot tokenize.", "model")
         return tokens
 
-    @contextmanager
-    def _tokenizer(self, caller: Caller, model_name: str) -> Iterator[Model]:
+    @asynccontextmanager
+    async def _tokenizer(self, caller: Caller, model_name: str) -> AsyncIterator[Model]:
         """A model whose tokenizer the caller may ask: a request by the limits, but no tokens and no money."""
         model = self.catalog.find(model_name)
         admission = self.limiter.enter(caller.organisation_id, model.name, caller.id, caller.name, caller.limit)
         try:
             _refuse_endpoint(caller, "tokenize")
             self._refuse_model(caller, model)
-            _refuse_unless_ready(model)
-            yield model
+            with closing(await model.engine.take()):
+                yield model
         finally:
             admission.close()
 
@@ -148,12 +148,15 @@ class Pipeline:
     async def _admit(self, caller: Caller, model: Model, request: ChatRequest, call: Call, began_at: int) -> Generation:
         organisation_id = caller.organisation_id
         admission = self.limiter.enter(organisation_id, model.name, caller.id, caller.name, caller.limit)
-        try:
+        with ExitStack() as refused:
+            refused.callback(admission.close)
             _refuse_endpoint(caller, call.scope)
             self._refuse_model(caller, model)
             request = _without_wishes(model, request)
             _refuse_what_it_lacks(model, request)
-            _refuse_unless_ready(model)
+            # Before money is set aside: it may wait for a load.
+            use = await model.engine.take()
+            refused.callback(use.close)
             prices = model.prices_at(began_at)
             hold = Hold(
                 *(str(call.request_id), organisation_id, caller.id, model.name, call.endpoint, NOTHING, began_at),
@@ -164,11 +167,9 @@ class Pipeline:
             admission.take_tokens(size.tokens)
             hold.ticks = prices.most(size.prompt_tokens, size.output_tokens * size.choices)
             self.ledger.reserve(hold)
-        except BaseException:
-            admission.close()
-            raise
+            refused.pop_all()
         upstream = replace(upstream, max_output_tokens=size.output_tokens)
-        admitted = Admitted(request, upstream, call, model, prices, hold, admission)
+        admitted = Admitted(request, upstream, call, model, prices, hold, admission, use)
         return self.running.begin(Generation(admitted, self.ledger, self.clock))
 
     async def _size(self, model: Model, request: ChatRequest) -> Size:
@@ -270,9 +271,3 @@ def _has_image(message: Message) -> bool:
         or (isinstance(block, ToolResult) and any(isinstance(part, Image) for part in block.content))
         for block in message.content
     )
-
-
-def _refuse_unless_ready(model: Model) -> None:
-    status = model.engine.status
-    if not status.ready:
-        raise Unavailable(f"The model {model.name} is not ready: {status.detail}. Try again in a moment.")

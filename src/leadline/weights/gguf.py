@@ -2,12 +2,14 @@
 
 # ruff: noqa: RUF001 (DeepSeek writes its tokens with a fullwidth bar)
 
+import math
 import mmap
 import struct
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from leadline.weights.store import WeightsUnusable, check_gguf
 
@@ -17,6 +19,20 @@ _LONGEST_KEY_BYTES = 65_535
 _LONGEST_STRING_BYTES = 64 * 1024 * 1024
 _LONGEST_TEMPLATE_BYTES = 1024 * 1024
 _UNSAID_CONTEXT_TOKENS = 2048
+
+_LONGEST_WORD = 200
+_MOST_DIMENSIONS = 8
+
+Pooling = Literal["mean", "cls", "last", "rank"]
+_POOLINGS: dict[int, Pooling] = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
+# By general.file_type (llama.h, llama_ftype).
+_QUANTISATIONS = {
+    **{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S"},
+    **{12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K"},
+    **{19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL"},
+    **{26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16"},
+    **{36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4"},
+}
 
 _HEAD_BYTES = 24
 _STRING, _ARRAY = 8, 9
@@ -43,6 +59,20 @@ _BEGUN_BPE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Make:
+    """What the file says of how its model is made. `parameters`, and `cache_bytes` (what a token takes in a cache of 16
+    bits), are 0 where it does not say, as where it is one of several files. `pooling` is how a model makes embeddings,
+    or that it ranks."""
+
+    name: str | None = None
+    architecture: str | None = None
+    quantisation: str | None = None
+    parameters: int = 0
+    cache_bytes: int = 0
+    pooling: Pooling | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """What the file says of its model's texts. `chat_template` is Jinja. `bos` and `eos` are the texts of the tokens of
     beginning and end; a model that `adds_bos` wants the former before each prompt. `special_tokens` are the texts that
@@ -56,6 +86,7 @@ class Description:
     adds_bos: bool
     special_tokens: tuple[str, ...]
     vocabulary_tokens: int = 0
+    make: Make = Make()
 
 
 def context_tokens(path: Path) -> int:
@@ -74,11 +105,9 @@ def describe(path: Path) -> Description:
     said: dict[str, object] = {}
     with _Reader(path) as reader:
         for key, kind in reader.entries():
-            value = reader.value(kind)
+            said[key] = value = reader.value(kind)
             if key.endswith(".context_length") and isinstance(value, int):
                 context = max(1, value)
-            elif key.startswith("tokenizer."):
-                said[key] = value
         tokens, kinds = said.get("tokenizer.ggml.tokens"), said.get("tokenizer.ggml.token_type")
         vocabulary = tokens if isinstance(tokens, _Strings) else _Strings(b"", [])
         template = said.get("tokenizer.chat_template")
@@ -92,7 +121,42 @@ def describe(path: Path) -> Description:
             adds_bos=_adds_bos(said),
             special_tokens=_special(vocabulary, kinds if isinstance(kinds, array) else array("i")),
             vocabulary_tokens=len(vocabulary),
+            make=_make(said, 0 if _number(said, "split.count") > 1 else reader.parameters()),
         )
+
+
+def _make(said: dict[str, object], parameters: int) -> Make:
+    architecture = _text(said, "general.architecture")
+    file_type, pooling = said.get("general.file_type"), _number(said, f"{architecture}.pooling_type")
+    return Make(
+        *(_text(said, "general.name"), architecture),
+        _QUANTISATIONS.get(file_type) if isinstance(file_type, int) else None,
+        *(parameters, _cache_bytes(said, architecture)),
+        _POOLINGS.get(pooling),
+    )
+
+
+def _cache_bytes(said: dict[str, object], architecture: str | None) -> int:
+    """Two bytes for each number of a token's keys and values in every layer."""
+    numbers = (_number(said, f"{architecture}.{name}") for name in ("block_count", "embedding_length"))
+    layers, width = numbers
+    every = said.get(f"{architecture}.attention.head_count")
+    heads = max(every) if isinstance(every, array) and every else every if isinstance(every, int) else 0
+    shared = said.get(f"{architecture}.attention.head_count_kv", heads)
+    cached_heads = sum(shared) if isinstance(shared, array) else layers * shared if isinstance(shared, int) else 0
+    usual = width // heads if heads > 0 else 0
+    lengths = (_number(said, f"{architecture}.attention.{name}_length") or usual for name in ("key", "value"))
+    return max(0, 2 * cached_heads * sum(lengths))
+
+
+def _number(said: dict[str, object], key: str) -> int:
+    value = said.get(key)
+    return value if isinstance(value, int) else 0
+
+
+def _text(said: dict[str, object], key: str) -> str | None:
+    value = said.get(key)
+    return value.decode("utf-8", "replace")[:_LONGEST_WORD] if isinstance(value, bytes) else None
 
 
 def _adds_bos(said: dict[str, object]) -> bool:
@@ -169,6 +233,19 @@ class _Reader:
             key = self._string(_LONGEST_KEY_BYTES)
             [kind] = self._plain("I")
             yield key.decode(), kind
+
+    def parameters(self) -> int:
+        """The numbers in all tensors; they are listed after the entries."""
+        [count] = _LENGTH.unpack_from(self._data, 8)
+        total = 0
+        for _ in range(count):
+            self._string(_LONGEST_KEY_BYTES)
+            [dimensions] = self._plain("I")
+            if dimensions > _MOST_DIMENSIONS:
+                raise ValueError
+            total += math.prod(self._plain(f"{dimensions}Q"))
+            self._plain("IQ")
+        return total
 
     def value(self, kind: int) -> object:
         """The next value. Of arrays, strings and 32-bit numbers are read; others are passed over."""

@@ -12,13 +12,13 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from leadline.chat.events import ChatEvent, Started
+from leadline.chat.events import ChatEvent, Embedded, Finished, Started, Usage
 from leadline.chat.request import ChatRequest
 from leadline.engines.engine import Capability, EngineStatus, ModelFacts, Token, Use
 from leadline.engines.format.marks import Piece
 from leadline.engines.format.output import OutputParser
 from leadline.engines.format.template import ChatTemplate, Vocabulary
-from leadline.engines.llamacpp.child import PROMPT_CACHE_MEGABYTES
+from leadline.engines.llamacpp.child import BATCH_TOKENS, PROMPT_CACHE_MEGABYTES
 from leadline.engines.llamacpp.completion import (
     SAMPLING,
     CompletionDecoder,
@@ -46,6 +46,7 @@ _HEARTBEAT_SECONDS = 5.0
 # What a child takes beside weights and token cache: its prompt cache, buffers to compute in, the program.
 _CHILD_BYTES = PROMPT_CACHE_MEGABYTES * 1024 * 1024 + 150_000_000
 _CAPABILITIES: frozenset[Capability] = frozenset(("chat", "completions", "tools", "json", "logprobs"))
+_EMBEDS: frozenset[Capability] = frozenset(("embeddings",))
 _log = logging.getLogger("leadline.engines")
 
 
@@ -60,6 +61,7 @@ class Weights:
     template: ChatTemplate = field(default_factory=lambda: ChatTemplate(None, Vocabulary()))
     size_bytes: int = 0
     cache_bytes: int = 0
+    embeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class Settings:
 Rendered = tuple[Piece | int, ...]
 # Finds the weights, fetching them if need be; tells the status meanwhile.
 Provide = Callable[[Callable[[str], None]], Awaitable[Weights]]
+# One try at a request.
+Run = Callable[[ChatRequest], AsyncGenerator[tuple[ChatEvent, ...], None]]
 # How many of the weights' bytes are in memory, of how many; until the first child is ready.
 Loading = Callable[[int, int], None]
 
@@ -149,7 +153,8 @@ class LlamaCppEngine:
             f"context {self.settings.context_tokens}",
             f"sampling {SAMPLING}",
         )
-        return ModelFacts(self.settings.context_tokens, _CAPABILITIES | thinks, facts)
+        capabilities = _EMBEDS if self._weights.embeds else _CAPABILITIES | thinks
+        return ModelFacts(self.settings.context_tokens, capabilities, facts)
 
     def most_prompt_tokens(self, request: ChatRequest) -> int:
         return most_prompt_tokens(request)
@@ -204,7 +209,7 @@ class LlamaCppEngine:
             raise InvalidRequest("This request crashed the engine twice, so it is not run again. Change it.")
         child, begun = self._child, False
         try:
-            async with aclosing(self._generate(request)) as batches:
+            async with aclosing(run(request)) as batches:
                 async for batch in batches:
                     begun = True
                     yield batch
@@ -215,7 +220,7 @@ class LlamaCppEngine:
                 raise
         await self._child_after(child)
         try:
-            async with aclosing(self._generate(request)) as batches:
+            async with aclosing(run(request)) as batches:
                 async for batch in batches:
                     begun = True
                     yield batch
@@ -295,6 +300,9 @@ class LlamaCppEngine:
             "cache_tokens": self.settings.cache_tokens,
             "parallel_requests": self.settings.parallel_requests,
             "threads": self.settings.threads,
+            # What is embedded must fit into one batch.
+            "batch_tokens": self.settings.context_tokens if weights.embeds else BATCH_TOKENS,
+            "embeds": weights.embeds,
         }
         total_bytes = weights.size_bytes
 

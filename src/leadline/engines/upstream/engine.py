@@ -8,7 +8,7 @@ from typing import Any
 
 from leadline.chat.events import ChatEvent
 from leadline.chat.request import ChatRequest
-from leadline.engines.engine import NOT_STARTED, Capability, EngineStatus, ModelFacts, Token
+from leadline.engines.engine import NOT_STARTED, Capability, EngineStatus, ModelFacts, Token, Unneeded, Use
 from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
 from leadline.engines.upstream.http import Address, HttpClient
 from leadline.errors import LeadlineError, Unavailable
@@ -57,6 +57,12 @@ class UpstreamEngine:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._probing
         self._client.http.close()
+
+    async def take(self) -> Use:
+        if not self._status.ready:
+            why = self._status.detail.rstrip(".")
+            raise Unavailable(f"The engine {self.name} is not ready: {why}. Try again in a moment.")
+        return Unneeded()
 
     def facts(self, model: str) -> ModelFacts:
         return ModelFacts(self._contexts.get(model), _CAPABILITIES, (self.kind, self.url, model))
