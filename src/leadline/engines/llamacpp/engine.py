@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from leadline.chat.events import ChatEvent, Embedded, Finished, Started, Usage
+from leadline.chat.events import ChatEvent, Started
 from leadline.chat.request import ChatRequest
 from leadline.engines.engine import Capability, EngineStatus, ModelFacts, Token, Use
 from leadline.engines.format.marks import Piece
@@ -209,7 +209,7 @@ class LlamaCppEngine:
             raise InvalidRequest("This request crashed the engine twice, so it is not run again. Change it.")
         child, begun = self._child, False
         try:
-            async with aclosing(run(request)) as batches:
+            async with aclosing(self._generate(request)) as batches:
                 async for batch in batches:
                     begun = True
                     yield batch
@@ -220,7 +220,7 @@ class LlamaCppEngine:
                 raise
         await self._child_after(child)
         try:
-            async with aclosing(run(request)) as batches:
+            async with aclosing(self._generate(request)) as batches:
                 async for batch in batches:
                     begun = True
                     yield batch
