@@ -1,12 +1,15 @@
 """An engine that replays scripts: what it answers, where it breaks, and where it waits are the test's choice."""
 
 import asyncio
+import math
+from array import array
 from collections.abc import AsyncGenerator, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from leadline.chat.events import (
     ChatEvent,
     ChoiceFinished,
+    Embedded,
     Finished,
     ReasoningDelta,
     Started,
@@ -20,7 +23,9 @@ from leadline.chat.request import ChatRequest, Text, ToolResult
 from leadline.engines.engine import EngineStatus, ModelFacts, Token, Unneeded
 from leadline.errors import EngineFailed, Unavailable
 
-CAPABILITIES = frozenset(("chat", "tools", "json", "logprobs", "reasoning"))
+# Of the models whose names begin so.
+EMBEDS = frozenset(("embeddings",))
+CAPABILITIES = frozenset(("chat", "completions", "tools", "json", "logprobs", "reasoning"))
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class ScriptedEngine:
         return Unneeded()
 
     def facts(self, model: str) -> ModelFacts:
-        return ModelFacts(self.context_tokens, CAPABILITIES, ("scripted", model))
+        capabilities = EMBEDS if model.startswith("embed") else CAPABILITIES
+        return ModelFacts(self.context_tokens, capabilities, ("scripted", model))
 
     def most_prompt_tokens(self, request: ChatRequest) -> int:
         return prompt_tokens(request)
@@ -79,6 +85,9 @@ class ScriptedEngine:
     async def tokenize(self, model: str, text: str) -> tuple[Token, ...] | None:
         """A token a word, numbered by its length."""
         return tuple(Token(len(word), word.encode()) for word in text.split())
+
+    def embed(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        return self.generate(request)
 
     async def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         self.requests.append(request)
@@ -104,8 +113,15 @@ class ScriptedEngine:
 
 
 def prompt_tokens(request: ChatRequest) -> int:
-    """A token a word."""
+    """A token a word, and one for each token."""
+    if request.prompts:
+        return sum(len(prompt.split() if isinstance(prompt, str) else prompt) for prompt in request.prompts)
     return sum(len(words(message.content)) for message in request.messages)
+
+
+def prompt_words(prompt: str | tuple[int, ...]) -> list[str]:
+    """A token id is a word, `t` with its number."""
+    return prompt.split() if isinstance(prompt, str) else [f"t{token_id}" for token_id in prompt]
 
 
 def words(blocks: Iterable[object]) -> list[str]:
@@ -122,8 +138,8 @@ def words(blocks: Iterable[object]) -> list[str]:
 
 
 def echo(request: ChatRequest) -> Iterable[Step]:
-    """The last message's words, one a token, as many as are allowed."""
-    said = words(request.messages[-1].content)
+    """The words of the last message or of the prompt, one a token, as many as are allowed."""
+    said = prompt_words(request.prompts[0]) if request.prompts else words(request.messages[-1].content)
     most = request.max_output_tokens or 0
     prompt = prompt_tokens(request)
     yield (Started(prompt, 0),)
@@ -185,15 +201,44 @@ def weather(request: ChatRequest) -> Iterable[Step]:
     if request.messages[-1].role == "tool":
         yield from echo(request)
         return
-    yield (Started(prompt, 2),)
+    cached = min(2, prompt)
+    yield (Started(prompt, cached),)
     yield (ReasoningDelta("hm"), ReasoningDelta(", two"))
     yield (TextDelta("Let me look."),)
     yield (ToolCallStarted(0, "call_a", "weather"), ToolCallDelta(0, '{"city":'), ToolCallDelta(0, '"Paris"}'))
     yield (ToolCallStarted(1, "call_b", "clock"), ToolCallDelta(1, "{}", 0))
     yield (
         ChoiceFinished("tool_calls"),
-        Finished(Usage(prompt_tokens=prompt, cached_tokens=2, output_tokens=5, reasoning_tokens=2)),
+        Finished(Usage(prompt_tokens=prompt, cached_tokens=cached, output_tokens=5, reasoning_tokens=2)),
     )
+
+
+def vector(prompt: str | tuple[int, ...]) -> "array[float]":
+    """Four numbers of the words or tokens, one long."""
+    lengths = [len(word) for word in prompt.split()] if isinstance(prompt, str) else list(prompt)
+    numbers = [1.0, float(len(lengths)), float(sum(lengths)), float(max(lengths))]
+    return array("f", (number / math.hypot(*numbers) for number in numbers))
+
+
+def embed(request: ChatRequest) -> Iterable[Step]:
+    """The vectors, the last one first."""
+    counts = [prompt_tokens(replace(request, prompts=(prompt,))) for prompt in request.prompts]
+    yield tuple(Started(count) for count in counts)
+    yield tuple(Embedded(vector(prompt), number) for number, prompt in enumerate(request.prompts))[::-1]
+    yield (Finished(Usage(prompt_tokens=sum(counts))),)
+
+
+def embed_stall(request: ChatRequest) -> Iterable[Step]:
+    """Begins on the prompts and says nothing."""
+    yield tuple(Started() for _ in request.prompts)
+    yield Stall()
+    yield from embed(request)
+
+
+def embed_uncounted(request: ChatRequest) -> Iterable[Step]:
+    yield tuple(Started() for _ in request.prompts)
+    yield tuple(Embedded(vector(prompt), number) for number, prompt in enumerate(request.prompts))
+    yield (Finished(Usage()),)
 
 
 SCRIPTS: dict[str, Script] = {
@@ -206,4 +251,8 @@ SCRIPTS: dict[str, Script] = {
     "busy": busy,
     "crash": crash,
     "weather": weather,
+    "embed": embed,
+    "embed-stall": embed_stall,
+    "embed-uncounted": embed_uncounted,
+    "embed-broken": broken_in_prompt,
 }

@@ -1,10 +1,12 @@
 """The one stream of events that every engine emits and every dialect encodes.
 
 Grammar: `Started`, any number of deltas (and of further prompts' `Started`), one `ChoiceFinished` per choice, then
-`Finished`. A generation that breaks raises instead of finishing. Events travel in batches (tuples): all that arrived
-together goes out together.
+`Finished`. Where vectors are asked for, one `Embedded` per prompt takes the place of deltas and `ChoiceFinished`. A
+generation that breaks raises instead of finishing. Events travel in batches (tuples): all that arrived together goes
+out together.
 """
 
+from array import array
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,6 +81,14 @@ class ToolCallDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """The vector of the prompt number `choice`: 32-bit floats."""
+
+    vector: "array[float]"
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ChoiceFinished:
     """`stop_sequence` is the stop string that ended it, if one did."""
 
@@ -92,4 +102,6 @@ class Finished:
     usage: Usage
 
 
-ChatEvent = Started | TextDelta | ReasoningDelta | ToolCallStarted | ToolCallDelta | ChoiceFinished | Finished
+ChatEvent = (
+    Started | TextDelta | ReasoningDelta | ToolCallStarted | ToolCallDelta | Embedded | ChoiceFinished | Finished
+)

@@ -99,6 +99,13 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Vectors:
+    """What is asked for in place of text: a vector for each prompt. `dimensions` None: all that the model has."""
+
+    dimensions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """`max_output_tokens` None: as many as the model's default and the credits allow.
 
@@ -119,6 +126,8 @@ class ChatRequest:
     parallel_tool_calls: bool = True
     json_format: JsonFormat | None = None
     prompts: tuple[str | tuple[int, ...], ...] = ()
+    # The prompts are embedded, not continued.
+    vectors: Vectors | None = None
     # None leaves it to the model. A wish is not granted by a model that cannot think; it refuses anything more.
     effort: Effort | None = None
     effort_is_wish: bool = False

@@ -101,3 +101,7 @@ class Engine(Protocol):
         Raises InvalidRequest, Unavailable, DeadlineExceeded or EngineFailed.
         """
         ...
+
+    def embed(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        """The whole vectors of all prompts of the request, in one call. The rest is as with `generate`."""
+        ...

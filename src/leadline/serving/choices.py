@@ -10,6 +10,7 @@ from leadline.chat.request import ChatRequest
 from leadline.engines.engine import Engine
 from leadline.serving.meter import Meter
 from leadline.serving.stop import StopStrings
+from leadline.serving.vectors import embed
 
 Batches = AsyncGenerator[tuple[ChatEvent, ...], None]
 
@@ -18,7 +19,9 @@ _QUEUE_BATCHES = 32
 
 
 def generate(engine: Engine, request: ChatRequest, prompt_estimate: int) -> Batches:
-    """The events of all choices of `request`, with its stop strings cut."""
+    """The events of all choices of `request`, with its stop strings cut, or of its vectors."""
+    if request.vectors is not None:
+        return embed(engine, request, prompt_estimate)
     if request.choices == 1:
         return _choice(engine, request, prompt_estimate)
     return _side_by_side(engine, request, prompt_estimate)

@@ -174,7 +174,7 @@ class Pipeline:
 
     async def _size(self, model: Model, request: ChatRequest) -> Size:
         """An upper bound that costs nothing to know; the tokenizer is asked only where that bound decides."""
-        asked = request.max_output_tokens or model.default_max_output_tokens
+        asked = 0 if request.vectors else request.max_output_tokens or model.default_max_output_tokens
         prompts = [await self._prompt_size(model, one, asked) for one in request.apart()]
         if model.context is not None:
             # Where nobody counts and the bound leaves no room, the engine alone knows whether it fits.
@@ -183,16 +183,17 @@ class Pipeline:
         return Size(sum(prompts), asked, request.choices)
 
     async def _prompt_size(self, model: Model, request: ChatRequest, asked: int) -> int:
-        """An upper bound of one prompt's tokens; the exact number where an answer of `asked` tokens may not fit."""
+        """An upper bound of one prompt's tokens; the exact number where an answer of `asked` tokens may not fit. There
+        must be room for one token of an answer, if one is asked for."""
         context = model.context
         most = model.engine.most_prompt_tokens(request)
         if context is None or most + asked <= context:
             return most
         exact = await model.engine.count_prompt_tokens(request)
-        if exact is not None and exact >= context:
+        if exact is not None and exact + min(asked, 1) > context:
             raise InvalidRequest(
                 f"This model's context is {context} tokens, but the prompt has {exact}. Send a shorter prompt.",
-                "prompt" if request.prompts else "messages",
+                "input" if request.vectors else "prompt" if request.prompts else "messages",
             )
         return min(most, context) if exact is None else exact
 
@@ -250,8 +251,9 @@ def _refuse_what_it_lacks(model: Model, request: ChatRequest) -> None:
     capabilities = model.capabilities
     lacking = [
         ("chat", not request.prompts, "model", "chat"),
-        ("completions", bool(request.prompts), "model", "completions of plain text"),
-        ("reasoning", request.thinks, "reasoning_effort", "thinking"),
+        ("completions", bool(request.prompts) and request.vectors is None, "model", "completions of plain text"),
+        ("embeddings", request.vectors is not None, "model", "embeddings"),
+        ("reasoning", request.thinks, "reasoning_effort", "parameter reasoningEffort: it has no thinking"),
         ("tools", bool(request.tools) and request.tool_choice.mode != "none", "tools", "tools"),
         ("json", request.json_format is not None, "response_format", "JSON answers"),
         ("logprobs", request.top_logprobs is not None, "logprobs", "log probabilities"),

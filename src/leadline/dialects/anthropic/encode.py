@@ -9,6 +9,7 @@ from leadline.chat.collect import ChatAnswer
 from leadline.chat.events import (
     ChatEvent,
     ChoiceFinished,
+    Embedded,
     Finished,
     FinishReason,
     ReasoningDelta,
@@ -133,6 +134,8 @@ class EventEncoder:
                 return self._stop()
             case Finished():
                 return self._end(event.usage)
+            case Embedded():
+                return b""
 
     def _start(self, kind: Literal["text", "thinking", "tool_use"], block: Json) -> bytes:
         stopped = self._stop()

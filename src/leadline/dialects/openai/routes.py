@@ -7,6 +7,7 @@ from leadline.dialects.exchange import Exchange
 from leadline.dialects.openai import models
 from leadline.dialects.openai.decode import Body, to_request
 from leadline.dialects.openai.deferred import defer_chat, show_deferred_completion
+from leadline.dialects.openai.embeddings import create_embeddings
 from leadline.dialects.openai.encode import KEEP_ALIVE, ChunkEncoder, encode_answer
 from leadline.dialects.openai.errors import encode_event
 from leadline.dialects.openai.limits import encode_limits
@@ -31,6 +32,7 @@ async def create_chat_completion(pipeline: Pipeline, caller: Caller, exchange: E
 ROUTES = {
     ("POST", "/v1/chat/completions"): create_chat_completion,
     ("GET", "/v1/chat/deferred-completion/{id}"): show_deferred_completion,
+    ("POST", "/v1/embeddings"): create_embeddings,
     ("POST", "/v1/tokenize-text"): tokenize_text,
     **models.ROUTES,
 }

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from leadline.chat.events import ChatEvent, ChoiceFinished, Finished, Started, Usage
+from leadline.chat.events import ChatEvent, ChoiceFinished, Embedded, Finished, Started, Usage
 from leadline.clock import MICROSECONDS_PER_SECOND, now_microseconds
 from leadline.dialects.responses.output import Output
 from leadline.dialects.responses.stored import StoredResponse, encode_stored
@@ -107,6 +107,8 @@ class ResponseEncoder:
                 steps = self._output.finish(event.reason)
             case Finished():
                 return [self._end(event.usage)]
+            case Embedded():
+                return []
             case _:
                 steps = self._output.add(event)
         return [piece for step in steps for piece in self._events.step(step)] if self._streams else []

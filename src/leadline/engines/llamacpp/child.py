@@ -66,7 +66,8 @@ def _serve(settings: dict[str, Any]) -> tuple[Any, str]:
     params.n_parallel = settings["parallel_requests"]
     # One pool of context for all slots; without it each slot has only its share.
     params.kv_unified = True
-    params.n_batch = params.n_ubatch = BATCH_TOKENS
+    params.n_batch = params.n_ubatch = settings["batch_tokens"]
+    params.embedding = settings["embeds"]
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     params.n_threads_http = settings["parallel_requests"] + 4
     params.cache_ram_mib = PROMPT_CACHE_MEGABYTES

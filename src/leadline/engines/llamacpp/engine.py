@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from leadline.chat.events import ChatEvent, Started
+from leadline.chat.events import ChatEvent, Embedded, Finished, Started, Usage
 from leadline.chat.request import ChatRequest
 from leadline.engines.engine import Capability, EngineStatus, ModelFacts, Token, Use
 from leadline.engines.format.marks import Piece
@@ -30,6 +30,7 @@ from leadline.engines.llamacpp.loader import Loader, Policy
 from leadline.engines.llamacpp.memory import Memory
 from leadline.engines.llamacpp.room import Room
 from leadline.engines.llamacpp.supervisor import Child, Supervisor, resident_bytes
+from leadline.engines.llamacpp.vectors import grouped, tokens_of
 from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
 from leadline.engines.upstream.http import Address, ConnectionBroken, HttpClient, Unreachable
 from leadline.errors import InvalidRequest, LeadlineError, Unavailable
@@ -53,7 +54,8 @@ _log = logging.getLogger("leadline.engines")
 @dataclass(frozen=True, slots=True)
 class Weights:
     """A GGUF file, or the first of the files that it was split into. `digest` is its sha256; `context_tokens` what the
-    model was trained for; `template` how it reads a chat; `cache_bytes` what a token takes in the engine's cache."""
+    model was trained for; `template` how it reads a chat; `cache_bytes` what a token takes in the engine's cache. One
+    that `embeds` makes vectors, and no text."""
 
     path: Path
     digest: str
@@ -160,6 +162,8 @@ class LlamaCppEngine:
         return most_prompt_tokens(request)
 
     async def count_prompt_tokens(self, request: ChatRequest) -> int:
+        if request.vectors is not None:
+            return sum(map(len, await self._prompts(request)))
         return len(await self._tokens(self._rendered(request)))
 
     def _rendered(self, request: ChatRequest) -> Rendered:
@@ -200,7 +204,13 @@ class LlamaCppEngine:
         said = await self._ready_client().post("/tokenize", question, _ASK_SECONDS)
         return tuple(Token(token["id"], _piece_bytes(token["piece"])) for token in said["tokens"])
 
-    async def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+    def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        return self._run_again(request, self._generate)
+
+    def embed(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        return self._run_again(request, self._embed)
+
+    async def _run_again(self, request: ChatRequest, run: Run) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         """A request that the child lost before it began is given to the next child, once.
 
         One over which two children were lost is not run again: it may be what kills them.
@@ -209,7 +219,7 @@ class LlamaCppEngine:
             raise InvalidRequest("This request crashed the engine twice, so it is not run again. Change it.")
         child, begun = self._child, False
         try:
-            async with aclosing(self._generate(request)) as batches:
+            async with aclosing(run(request)) as batches:
                 async for batch in batches:
                     begun = True
                     yield batch
@@ -220,7 +230,7 @@ class LlamaCppEngine:
                 raise
         await self._child_after(child)
         try:
-            async with aclosing(self._generate(request)) as batches:
+            async with aclosing(run(request)) as batches:
                 async for batch in batches:
                     begun = True
                     yield batch
@@ -251,6 +261,33 @@ class LlamaCppEngine:
                 if isinstance(batch[0], Started) and batch[0].prompt_tokens is not None:
                     place.need(batch[0].prompt_tokens + (fitted.max_output_tokens or 0))
                 yield batch
+
+    async def _embed(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        prompts = await self._prompts(request)
+        done = 0
+        for group in grouped(prompts, self.settings.context_tokens):
+            async with self._room.take(sum(map(len, group))):
+                yield tuple(Started(len(tokens)) for tokens in group)
+                answer = await self._ready_client().vectors("/v1/embeddings", request.model, group)
+            yield tuple(Embedded(vector, done + number) for number, vector in enumerate(answer.vectors))
+            done += len(group)
+        yield (Finished(Usage(prompt_tokens=sum(map(len, prompts)))),)
+
+    async def _prompts(self, request: ChatRequest) -> list[list[int]]:
+        """The tokens of the prompts of a request for vectors."""
+        client = self._ready_client()
+        assert self._weights is not None, "a client is ready only with weights"
+        for prompt in request.prompts:
+            if not isinstance(prompt, str):
+                self._weights.template.refuse_unknown(prompt, "input")
+        prompts = await tokens_of(client, request.prompts)
+        longest, context = max(map(len, prompts)), self.settings.context_tokens
+        if longest > context:
+            raise InvalidRequest(
+                f"This model's context is {context} tokens, but the prompt has {longest}. Send a shorter prompt.",
+                "input",
+            )
+        return prompts
 
     async def _fitted(self, request: ChatRequest) -> tuple[ChatRequest, int]:
         """The request within what llama.cpp takes, and the tokens of its cache that it can need. The prompt is counted

@@ -1,24 +1,29 @@
 """Runs chat requests on an OpenAI-compatible server: what the kinds `llamacpp`, `vllm` and `openai` share."""
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
-from leadline.chat.events import ChatEvent
+from leadline.chat.events import ChatEvent, Embedded, Finished, Started, Usage
 from leadline.chat.request import ChatRequest, Image, Reasoning, Text, ToolCall, ToolResult
 from leadline.engines.upstream.decode import ChunkDecoder
 from leadline.engines.upstream.encode import encode_request
 from leadline.engines.upstream.http import HttpClient, Response
 from leadline.engines.upstream.sse import EventParser
+from leadline.engines.upstream.vectors import VectorsOf, decode_vectors, encode_prompts
 from leadline.errors import EngineFailed, InvalidRequest, Unavailable
 
 # How long an engine may take to begin an answer, and to go on with it.
 FIRST_BYTE_SECONDS = 600.0
 NEXT_BYTE_SECONDS = 120.0
+# 128 vectors of 8,192 numbers, as JSON writes them.
+_MOST_VECTORS_BYTES = 32 * 1024 * 1024
+# What a model may set before a plain prompt and after it.
+_PROMPT_TOKENS = 2
 # What a chat template can add: before the conversation, to each message, and to each tool.
 _TEMPLATE_TOKENS = 256
 _MESSAGE_TOKENS = 32
@@ -83,6 +88,23 @@ class ChatClient:
         finally:
             response.close()
 
+    async def embed(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        """The vectors of `request`'s prompts; see `Engine.embed`."""
+        yield tuple(Started() for _ in request.prompts)
+        answer = await self.vectors("/embeddings", request.model, request.prompts)
+        vectors = tuple(Embedded(vector, number) for number, vector in enumerate(answer.vectors))
+        yield (*vectors, Finished(Usage(prompt_tokens=answer.prompt_tokens)))
+
+    async def vectors(self, path: str, model: str, prompts: "Sequence[str | Sequence[int]]") -> VectorsOf:
+        """The vectors of some prompts. Cancelling closes the connection."""
+        response = await self.http.send("POST", path, encode_prompts(model, prompts), FIRST_BYTE_SECONDS)
+        try:
+            if response.status != 200:
+                raise await self._refusal(response, "input")
+            return decode_vectors(await response.read(NEXT_BYTE_SECONDS, _MOST_VECTORS_BYTES), len(prompts))
+        finally:
+            response.close()
+
     async def post(self, path: str, body: object, seconds: float) -> Any:
         """A JSON answer to a JSON question, or EngineFailed."""
         response = await self.http.send("POST", path, msgspec.json.encode(body), seconds)
@@ -101,8 +123,9 @@ class ChatClient:
         finally:
             response.close()
 
-    async def _refusal(self, response: Response) -> Exception:
-        """What an engine's own error means to our caller. Its text stays out: it may hold anything."""
+    async def _refusal(self, response: Response, param: str = "messages") -> Exception:
+        """What an engine's own error means to our caller. Its text stays out: it may hold anything. `param` is where
+        the prompt lies."""
         name, status = self.http.name, response.status
         body = await response.read(NEXT_BYTE_SECONDS, limit_bytes=1024 * 1024)
         _log.warning("engine refused a request", extra={"engine": name, "status": status})
@@ -118,7 +141,7 @@ class ChatClient:
             return InvalidRequest(
                 f"This model's context is {detail.n_ctx} tokens, but the prompt has {detail.n_prompt_tokens}. "
                 "Send a shorter prompt.",
-                "messages",
+                param,
             )
         return InvalidRequest(f"The engine {name} cannot run this request as it stands.")
 
@@ -126,7 +149,9 @@ class ChatClient:
 def most_prompt_tokens(request: ChatRequest) -> int:
     """An upper bound of the prompt's tokens: no token is shorter than a byte, and templates add little."""
     if request.prompts:
-        return sum(1 + len(prompt.encode() if isinstance(prompt, str) else prompt) for prompt in request.prompts)
+        return sum(
+            _PROMPT_TOKENS + len(prompt.encode() if isinstance(prompt, str) else prompt) for prompt in request.prompts
+        )
     size = _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(request.messages)
     for message in request.messages:
         size += len((message.name or "").encode())

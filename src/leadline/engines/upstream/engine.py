@@ -38,11 +38,8 @@ class UpstreamEngine:
 
     def __post_init__(self) -> None:
         headers = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
-        # vLLM counts as it streams, when asked to.
-        extra = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
-        self._client = ChatClient(
-            HttpClient(self.name, Address.of(self.url), headers), extra if self.kind == "vllm" else {}
-        )
+        http = HttpClient(self.name, Address.of(self.url), headers)
+        self._client = ChatClient(http, vllm=self.kind == "vllm")
 
     @property
     def status(self) -> EngineStatus:
@@ -78,6 +75,9 @@ class UpstreamEngine:
 
     def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         return self._client.generate(request)
+
+    def embed(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        return self._client.embed(request)
 
     async def _probe(self) -> None:
         """Ask for the model list now and then: whether the server is there, and how long its contexts are."""

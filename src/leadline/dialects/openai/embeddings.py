@@ -1,0 +1,118 @@
+"""The embeddings endpoint. Floats are the default; base64 is of little-endian 32-bit floats, as the SDKs read it."""
+
+import sys
+from array import array
+from base64 import b64encode
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from leadline.chat.events import ChatEvent, Embedded, Finished
+from leadline.chat.request import ChatRequest, Vectors
+from leadline.dialects.answers import Form, answer_chat
+from leadline.dialects.exchange import Exchange
+from leadline.dialects.openai.encode import KEEP_ALIVE
+from leadline.dialects.openai.errors import encode_event
+from leadline.dialects.openai.limits import encode_limits
+from leadline.dialects.strict_json import decode
+from leadline.errors import InvalidRequest
+from leadline.serving.generation import Generation
+from leadline.serving.pipeline import Caller, Pipeline
+
+MOST_INPUTS = 128
+MOST_DIMENSIONS = 65_536
+_Token = Annotated[int, Meta(ge=0, lt=2**31)]
+_json = msgspec.json.Encoder()
+
+
+class Body(msgspec.Struct):
+    """`user` and unknown fields have no effect."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    input: str | list[str | _Token | list[_Token]]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=MOST_DIMENSIONS)] | None = None
+    user: str | None = None
+
+
+async def create_embeddings(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    body = decode(await exchange.json_body(), Body)
+    prompts = _prompts(body.input)
+    request = ChatRequest(body.model, (), choices=len(prompts), prompts=prompts, vectors=Vectors(body.dimensions))
+
+    def whole(generation: Generation) -> "_Encoder":
+        return _Encoder(generation, base64=body.encoding_format == "base64")
+
+    form = Form(None, whole, encode_event, encode_limits, KEEP_ALIVE, "embed")
+    await answer_chat(pipeline, caller, exchange, request, form)
+
+
+def _prompts(given: str | list[Any]) -> tuple[str | tuple[int, ...], ...]:
+    """Texts, or tokens of the model's own vocabulary: one alone, or a list of one kind."""
+    entries = [given] if isinstance(given, str) else given
+    kinds = {type(entry) for entry in entries}
+    if len(kinds) > 1:
+        raise InvalidRequest("input mixes kinds. Send a string, strings, tokens, or lists of tokens.", "input")
+    if kinds == {int}:
+        entries = [entries]
+    if not entries:
+        raise InvalidRequest("input is empty. Send at least one text.", "input")
+    if len(entries) > MOST_INPUTS:
+        raise InvalidRequest(f"input has {len(entries)} entries, more than {MOST_INPUTS}. Send fewer at once.", "input")
+    for number, entry in enumerate(entries):
+        if not entry:
+            at = "input" if isinstance(given, str) else f"input[{number}]"
+            raise InvalidRequest(f"{at} is empty. Send at least one word.", at)
+    return tuple(entry if isinstance(entry, str) else tuple(entry) for entry in entries)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    """Nothing goes out before the last batch."""
+
+    generation: Generation
+    base64: bool
+    vectors: "dict[int, array[float]]" = field(default_factory=dict)
+
+    def encode(self, batch: tuple[ChatEvent, ...]) -> bytes:
+        body = b""
+        for event in batch:
+            match event:
+                case Embedded():
+                    self.vectors[event.choice] = event.vector
+                case Finished():
+                    body = self._answer(event.usage.prompt_tokens)
+                case _:
+                    pass
+        return body
+
+    def _answer(self, prompt_tokens: int) -> bytes:
+        encode = _base64 if self.base64 else _floats
+        return _json.encode(
+            {
+                "object": "list",
+                "model": self.generation.model,
+                "data": [
+                    {"object": "embedding", "index": index, "embedding": encode(self.vectors[index])}
+                    for index in range(self.generation.choices)
+                ],
+                "usage": {
+                    "prompt_tokens": prompt_tokens,
+                    "total_tokens": prompt_tokens,
+                    "cost_in_usd_ticks": self.generation.cost_ticks,
+                },
+            }
+        )
+
+
+def _floats(vector: "array[float]") -> list[float]:
+    return vector.tolist()
+
+
+def _base64(vector: "array[float]") -> str:
+    if sys.byteorder == "big":
+        vector = array("f", vector)
+        vector.byteswap()
+    return b64encode(vector).decode()
