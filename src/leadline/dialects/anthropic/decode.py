@@ -25,7 +25,7 @@ from leadline.errors import InvalidRequest
 
 MOST_TOOLS = 350
 MOST_STOPS = 8
-_Stop = Annotated[str, Meta(min_length=1, max_length=256)]
+Stop = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class TextBlock(msgspec.Struct, tag_field="type", tag="text"):
@@ -113,7 +113,7 @@ class Body(CountBody, kw_only=True):
     stream: bool | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    stop_sequences: Annotated[list[_Stop], Meta(max_length=MOST_STOPS)] | None = None
+    stop_sequences: Annotated[list[Stop], Meta(max_length=MOST_STOPS)] | None = None
 
 
 def to_request(body: Body) -> ChatRequest:

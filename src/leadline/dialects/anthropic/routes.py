@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from leadline.dialects.answers import Form, answer_chat, collected
+from leadline.dialects.anthropic import complete
 from leadline.dialects.anthropic.decode import Body, CountBody, to_count_request, to_request
 from leadline.dialects.anthropic.encode import KEEP_ALIVE, EventEncoder, encode_answer
 from leadline.dialects.anthropic.errors import encode_event
@@ -19,6 +20,13 @@ async def create_message(pipeline: Pipeline, caller: Caller, exchange: Exchange)
     stream, whole = EventEncoder if body.stream else None, collected(encode_answer)
     form = Form(stream, whole, encode_event, encode_limits, KEEP_ALIVE)
     await answer_chat(pipeline, caller, exchange, to_request(body), form)
+
+
+async def create_completion(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
+    body = decode(await exchange.json_body(), complete.Body)
+    stream, whole = complete.CompletionEncoder if body.stream else None, collected(complete.encode_completion)
+    form = Form(stream, whole, encode_event, encode_limits, KEEP_ALIVE, "sample")
+    await answer_chat(pipeline, caller, exchange, complete.to_request(body), form)
 
 
 async def count_tokens(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
@@ -45,5 +53,6 @@ def _model(card: ModelCard) -> dict[str, object]:
 ROUTES = {
     ("POST", "/v1/messages"): create_message,
     ("POST", "/v1/messages/count_tokens"): count_tokens,
+    ("POST", "/v1/complete"): create_completion,
     **model_routes(_model, {}),
 }

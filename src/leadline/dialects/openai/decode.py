@@ -28,9 +28,9 @@ MOST_TOOLS = 350
 MOST_STOPS = 8
 MOST_CHOICES = 128
 MOST_BIASES = 1024
-_Stop = Annotated[str, Meta(min_length=1, max_length=256)]
-_Tokens = Annotated[int, Meta(ge=1, le=2**31)]
-_Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Stop = Annotated[str, Meta(min_length=1, max_length=256)]
+Tokens = Annotated[int, Meta(ge=1, le=2**31)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
 class TextPart(msgspec.Struct, tag_field="type", tag="text"):
@@ -152,15 +152,15 @@ class Body(msgspec.Struct):
     messages: Annotated[list[WireMessage], Meta(min_length=1)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: _Tokens | None = None
-    max_completion_tokens: _Tokens | None = None
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: _Stop | Annotated[list[_Stop], Meta(max_length=MOST_STOPS)] | None = None
+    stop: Stop | Annotated[list[Stop], Meta(max_length=MOST_STOPS)] | None = None
     n: Annotated[int, Meta(ge=1, le=MOST_CHOICES)] | None = None
-    presence_penalty: _Penalty | None = None
-    frequency_penalty: _Penalty | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     tools: Annotated[list[WireTool], Meta(max_length=MOST_TOOLS)] | None = None

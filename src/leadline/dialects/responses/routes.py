@@ -1,12 +1,12 @@
 """The endpoints of OpenAI's Responses API. Errors are those of OpenAI's other endpoints."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from leadline.dialects.answers import Form, answer_chat
 from leadline.dialects.exchange import Exchange, Headers
+from leadline.dialects.field_names import naming
 from leadline.dialects.responses.decode import Body, echo, to_request, wants_encrypted_reasoning
 from leadline.dialects.responses.encode import ResponseEncoder
 from leadline.dialects.responses.items import to_messages
@@ -49,7 +49,7 @@ def routes(encode_limits: EncodeLimits) -> dict[tuple[str, str], Any]:
             return encoder.begin(generation)
 
         form = Form(begin if body.stream else None, begin, encoder.fail, encode_limits, KEEP_ALIVE)
-        with _fields_of_responses():
+        with naming(_FIELDS):
             await answer_chat(pipeline, caller, exchange, to_request(body, to_messages(conversation)), form)
 
     return {
@@ -65,7 +65,7 @@ def routes(encode_limits: EncodeLimits) -> dict[tuple[str, str], Any]:
 async def count_input_tokens(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     body = decode(await exchange.json_body(), Body)
     conversation = await conversation_of(pipeline, caller, exchange.request_id, body.input, body.previous_response_id)
-    with _fields_of_responses():
+    with naming(_FIELDS):
         tokens = await pipeline.count_prompt_tokens(caller, to_request(body, to_messages(conversation)))
     await exchange.respond_json({"object": "response.input_tokens", "input_tokens": tokens})
 
@@ -134,13 +134,3 @@ def _integer(query: dict[str, str], name: str, default: int, least: int, most: i
     if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
         raise InvalidRequest(f"{name} must be an integer from {max(least, 0)} to {most}.", name)
     return int(text)
-
-
-@contextmanager
-def _fields_of_responses() -> Iterator[None]:
-    """What is refused inside is named as it is called here."""
-    try:
-        yield
-    except InvalidRequest as error:
-        error.param = _FIELDS.get(error.param or "", error.param)
-        raise
