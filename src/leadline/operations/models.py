@@ -8,6 +8,8 @@ from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
+
 from leadline.catalog.catalog import Catalog, build_catalog
 from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, ConfigurationError, EngineSection, ModelSection, PriceSection
@@ -52,7 +54,13 @@ def sections(config: Config) -> tuple[tuple[EngineSection, ...], tuple[ModelSect
     for model in models:
         if model.engine not in {engine.name for engine in engines}:
             raise ConfigurationError(f"model {model.name!r} names the engine {model.engine!r}, which is not there.")
-    return engines, models
+    embedding = {engine.name for engine in engines if engine.weights in KNOWN and KNOWN[engine.weights].embeds}
+    return engines, tuple(_embedding(model) if model.engine in embedding else model for model in models)
+
+
+def _embedding(model: ModelSection) -> ModelSection:
+    """Known not to chat before its weights are here."""
+    return model if model.capabilities is not None else msgspec.structs.replace(model, capabilities=("embeddings",))
 
 
 def build(

