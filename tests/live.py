@@ -30,10 +30,11 @@ class LiveServer:
         self._errors = data / "stderr.txt"
         with self._errors.open("w") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "leadline", "serve", "--data", str(data), "--port", "0", "--json"],
+                [sys.executable, "-m", "tests.listening", "serve", "--data", str(data), "--port", "0", "--json"],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                cwd=Path(__file__).parents[1],
                 env=environment(),
             )
         self._lines: queue.Queue[str | None] = queue.Queue()
@@ -48,7 +49,7 @@ class LiveServer:
             raise
 
     def stop(self) -> None:
-        """SIGTERM drains the server, and it exits with 0."""
+        """SIGTERM drains the server, and it exits with 0: all that it answered keeps to its grammar."""
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(DEADLINE_SECONDS)
         self._reader.join(DEADLINE_SECONDS)

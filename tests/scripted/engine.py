@@ -169,6 +169,7 @@ def stall(request: ChatRequest) -> Iterable[Step]:
     """Begins on the prompt and says nothing."""
     yield (Started(prompt_tokens(request), 0),)
     yield Stall()
+    yield (ChoiceFinished("stop"), Finished(Usage(prompt_tokens=prompt_tokens(request))))
 
 
 def broken_before(_: ChatRequest) -> Iterable[Step]:

@@ -18,6 +18,7 @@ from leadline.ledger.ledger import Balance, Entry
 from leadline.operations.app import build_pipeline, create_app
 from leadline.operations.commands.run import run
 from leadline.operations.instance import Instance
+from tests.conformance.grammar.listener import Listener
 from tests.scripted.engine import SCRIPTS, Script, ScriptedEngine
 
 EMAIL = "alice@northwind.example"
@@ -42,7 +43,8 @@ class _Server(uvicorn.Server):
 class ScriptedServer:
     """Alice's organisation has `usd` of credits and one key. Models that the folder's `leadline.toml` names are there
     beside the scripts, on the scripted engine, with their prices from the price book. The application may be wrapped,
-    to look on; `like_serve` takes the event loop of `leadline serve`."""
+    to look on; `like_serve` takes the event loop of `leadline serve`. All that it answers is held against its grammar
+    when it stops."""
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class ScriptedServer:
         self.data, self._usd, self._scripts, self._wrap = data, usd, scripts, wrap
         self._new_loop = uvloop.new_event_loop if like_serve else asyncio.new_event_loop
         self.api_key = ""
+        self.listener = Listener()
         self._start()
 
     def _start(self) -> None:
@@ -85,7 +88,7 @@ class ScriptedServer:
         engines = {section.engine: self.engine for section in configured}
         models += build_catalog(configured, engines, 0, self.instance.prices).models
         self.pipeline = build_pipeline(self.instance, Catalog(models))
-        app = self._wrap(create_app(self.instance, self.pipeline))
+        app = self.listener.wrap(self._wrap(create_app(self.instance, self.pipeline)))
         self.server = _Server(
             uvicorn.Config(app, port=0, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
         )
@@ -141,6 +144,7 @@ class ScriptedServer:
         self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(DEADLINE_SECONDS)
         assert not self._thread.is_alive(), "the server did not stop"
+        self.listener.check()
 
     def restart(self, *, drains: bool = True) -> None:
         """Stop, and start again on the same folder, with a fresh engine and on another port."""

@@ -27,7 +27,6 @@ from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.errors import EngineFailed
 from leadline.operations.housekeeping import prune
 from leadline.serving import stored
-from tests.conformance.grammar.listener import Listener
 from tests.conformance.grammar.responses import check, check_response, frames
 from tests.raw import Answer, Raw, head, open_post, post, request
 from tests.scripted.engine import SCRIPTS, Script, Stall, Step, prompt_tokens, slow_echo
@@ -71,12 +70,9 @@ MORE: dict[str, Script] = {
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ScriptedServer]:
-    listener = Listener(PATH)
-    server = ScriptedServer(tmp_path / "data", scripts=SCRIPTS | MORE, wrap=listener.wrap)
+    server = ScriptedServer(tmp_path / "data", scripts=SCRIPTS | MORE)
     yield server
     server.stop()
-    for stream in listener.streams:
-        check(stream)
 
 
 @pytest.fixture
