@@ -42,7 +42,8 @@ def test_a_stream_is_the_whole_message_in_pieces(server, client):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_thinking_text_and_tool_calls_are_blocks_in_order(client, stream):
-    ask = {"model": "weather", "max_tokens": 64, "messages": ASK, "tools": TOOLS}
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    ask = {"model": "weather", "max_tokens": 2048, "messages": ASK, "tools": TOOLS, "thinking": thinking}
     if stream:
         with client.messages.stream(**ask) as events:
             message = events.get_final_message()

@@ -10,7 +10,9 @@ from msgspec import Meta
 from leadline.chat.request import (
     Block,
     ChatRequest,
+    Effort,
     Image,
+    JsonFormat,
     Message,
     Reasoning,
     Role,
@@ -21,10 +23,13 @@ from leadline.chat.request import (
     ToolChoice,
     ToolResult,
 )
+from leadline.dialects.anthropic.encode import ShownThoughts
 from leadline.errors import InvalidRequest
 
 MOST_TOOLS = 350
 MOST_STOPS = 8
+# From so many tokens on a budget for thinking means an effort.
+_MEDIUM_BUDGET, _HIGH_BUDGET = 4096, 16384
 Stop = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
@@ -89,7 +94,18 @@ class WireToolChoice(msgspec.Struct):
 
 
 class Thinking(msgspec.Struct):
-    type: str
+    type: Literal["enabled", "disabled", "adaptive", "between_tools"]
+    budget_tokens: Annotated[int, Meta(ge=1024)] | None = None
+    display: Literal["summarized", "omitted"] | None = None
+
+
+class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema"):
+    schema: dict[str, Any]
+
+
+class OutputConfig(msgspec.Struct):
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    format: JsonSchemaFormat | None = None
 
 
 class CountBody(msgspec.Struct):
@@ -101,9 +117,9 @@ class CountBody(msgspec.Struct):
     tools: Annotated[list[WireTool], Meta(max_length=MOST_TOOLS)] | None = None
     tool_choice: WireToolChoice | None = None
     thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
     # What would change the answer and is not done, so it is refused by name.
     thread: Any = None
-    output_config: dict[str, Any] | None = None
     mcp_servers: list[Any] | None = None
     container: Any = None
 
@@ -113,20 +129,32 @@ class Body(CountBody, kw_only=True):
     stream: bool | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     stop_sequences: Annotated[list[Stop], Meta(max_length=MOST_STOPS)] | None = None
 
 
 def to_request(body: Body) -> ChatRequest:
     """The request in our own words, or InvalidRequest."""
+    if body.thinking is not None and (body.thinking.budget_tokens or 0) >= body.max_tokens:
+        param = "thinking.budget_tokens"
+        raise InvalidRequest(f"{param} must be less than max_tokens, which is for thoughts and answer together.", param)
     return _request(
         body,
         max_output_tokens=body.max_tokens,
         sampling=Sampling(
             temperature=1.0 if body.temperature is None else body.temperature,
             top_p=1.0 if body.top_p is None else body.top_p,
+            top_k=body.top_k,
         ),
         stop=tuple(body.stop_sequences or ()),
     )
+
+
+def shown_thoughts(body: Body, request: ChatRequest) -> ShownThoughts:
+    """What the answer shows of thoughts. Some models think, whatever they are told."""
+    if request.effort == "none":
+        return "none"
+    return "signed" if body.thinking is not None and body.thinking.display == "omitted" else "all"
 
 
 def to_count_request(body: CountBody) -> ChatRequest:
@@ -136,6 +164,8 @@ def to_count_request(body: CountBody) -> ChatRequest:
 def _request(body: CountBody, **limits: Any) -> ChatRequest:
     _refuse_what_is_not_done(body)
     messages = [message for i, wire in enumerate(body.messages) for message in _messages(wire, f"messages[{i}]")]
+    effort, is_wish = _effort(body, after_tools=messages[-1].role == "tool")
+    json_format = body.output_config.format if body.output_config is not None else None
     return ChatRequest(
         model=body.model,
         messages=(*_system(body.system), *messages),
@@ -144,6 +174,9 @@ def _request(body: CountBody, **limits: Any) -> ChatRequest:
         ),
         tool_choice=_tool_choice(body),
         parallel_tool_calls=not (body.tool_choice and body.tool_choice.disable_parallel_tool_use),
+        json_format=JsonFormat(json_format.schema) if json_format is not None else None,
+        effort=effort,
+        effort_is_wish=is_wish,
         **limits,
     )
 
@@ -151,14 +184,36 @@ def _request(body: CountBody, **limits: Any) -> ChatRequest:
 def _refuse_what_is_not_done(body: CountBody) -> None:
     refused = {
         "thread": body.thread is not None,
-        "thinking": body.thinking is not None and body.thinking.type not in ("adaptive", "disabled"),
-        "output_config.format": bool(body.output_config and body.output_config.get("format")),
         "mcp_servers": bool(body.mcp_servers),
         "container": body.container is not None,
     }
     for param, wanted in refused.items():
         if wanted:
             raise InvalidRequest(f"{param} is not supported by this model. Leave it out.", param)
+
+
+def _effort(body: CountBody, *, after_tools: bool) -> tuple[Effort, bool]:
+    """How hard to think, and whether that is no more than a wish. Who does not speak of thinking wants none."""
+    thinking, wished = body.thinking, body.output_config.effort if body.output_config is not None else None
+    match thinking.type if thinking is not None else "disabled":
+        case "enabled":
+            assert thinking is not None
+            return wished or _effort_of_budget(body, thinking.budget_tokens), False
+        case "adaptive":
+            return wished or "high", True
+        case "between_tools" if after_tools:
+            return wished or "medium", True
+        case _:
+            return "none", False
+
+
+def _effort_of_budget(body: CountBody, budget_tokens: int | None) -> Effort:
+    """No engine here counts thoughts against a budget: it tells how hard to think."""
+    if budget_tokens is None:
+        raise InvalidRequest("thinking.budget_tokens is missing.", "thinking.budget_tokens")
+    if body.tool_choice is not None and body.tool_choice.type in ("any", "tool"):
+        raise InvalidRequest("thinking cannot be enabled where tool_choice forces a call.", "thinking")
+    return "low" if budget_tokens < _MEDIUM_BUDGET else "medium" if budget_tokens < _HIGH_BUDGET else "high"
 
 
 def _system(system: str | list[TextBlock] | None) -> tuple[Message, ...]:

@@ -23,6 +23,8 @@ from leadline.chat.request import Reasoning, Text, ToolCall
 from leadline.serving.generation import Generation
 
 Json = dict[str, Any]
+# `signed`: that there were some, but not what they were.
+ShownThoughts = Literal["all", "signed", "none"]
 _json = msgspec.json.Encoder()
 _STOP_REASON: dict[FinishReason, str] = {
     "stop": "end_turn",
@@ -45,10 +47,11 @@ def encode_usage(usage: Usage, cost_ticks: int | None) -> Json:
     return encoded
 
 
-def encode_answer(generation: Generation, answer: ChatAnswer) -> bytes:
+def encode_answer(generation: Generation, answer: ChatAnswer, *, thoughts: ShownThoughts) -> bytes:
     [choice] = answer.choices
+    shown = [block for block in choice.content if thoughts != "none" or not isinstance(block, Reasoning)]
     message = _shell(generation) | {
-        "content": [_block(block) for block in choice.content],
+        "content": [_block(block, thoughts) for block in shown],
         "stop_reason": _stop_reason(choice.finish_reason, choice.stop_sequence),
         "stop_sequence": choice.stop_sequence,
         "usage": encode_usage(answer.usage, generation.cost_ticks),
@@ -68,12 +71,13 @@ def _shell(generation: Generation) -> Json:
     }
 
 
-def _block(block: Reasoning | Text | ToolCall) -> Json:
+def _block(block: Reasoning | Text | ToolCall, thoughts: ShownThoughts) -> Json:
     match block:
         case Text():
             return {"type": "text", "text": block.text}
         case Reasoning():
-            return {"type": "thinking", "thinking": block.text, "signature": _signature(block.text)}
+            told = block.text if thoughts == "all" else ""
+            return {"type": "thinking", "thinking": told, "signature": _signature(block.text)}
         case ToolCall():
             return {
                 "type": "tool_use",
@@ -98,8 +102,9 @@ KEEP_ALIVE = b'event: ping\ndata: {"type":"ping"}\n\n'
 class EventEncoder:
     """Encodes one stream: blocks one after another, numbered from 0, each opened by its first piece."""
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, *, thoughts: ShownThoughts) -> None:
         self._generation = generation
+        self._shown = thoughts
         self._open: Literal["text", "thinking", "tool_use"] | None = None
         self._index = -1
         self._delta_before = b""
@@ -114,10 +119,14 @@ class EventEncoder:
             case TextDelta():
                 before = b"" if self._open == "text" else self._start("text", {"type": "text", "text": ""})
                 return before + self._delta(b"text_delta", b"text", event.text)
+            case ReasoningDelta() if self._shown == "none":
+                return b""
             case ReasoningDelta():
                 empty = {"type": "thinking", "thinking": "", "signature": ""}
                 before = b"" if self._open == "thinking" else self._start("thinking", empty)
                 self._thinking.append(event.text)
+                if self._shown == "signed":
+                    return before
                 return before + self._delta(b"thinking_delta", b"thinking", event.text)
             case ToolCallStarted():
                 return self._start(

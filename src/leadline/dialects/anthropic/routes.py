@@ -1,10 +1,11 @@
 """The Anthropic endpoints."""
 
 from datetime import UTC, datetime
+from functools import partial
 
 from leadline.dialects.answers import Form, answer_chat, collected
 from leadline.dialects.anthropic import complete
-from leadline.dialects.anthropic.decode import Body, CountBody, to_count_request, to_request
+from leadline.dialects.anthropic.decode import Body, CountBody, shown_thoughts, to_count_request, to_request
 from leadline.dialects.anthropic.encode import KEEP_ALIVE, EventEncoder, encode_answer
 from leadline.dialects.anthropic.errors import encode_event
 from leadline.dialects.anthropic.limits import encode_limits
@@ -17,9 +18,11 @@ from leadline.serving.pipeline import Caller, Pipeline
 
 async def create_message(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     body = decode(await exchange.json_body(), Body)
-    stream, whole = EventEncoder if body.stream else None, collected(encode_answer)
-    form = Form(stream, whole, encode_event, encode_limits, KEEP_ALIVE)
-    await answer_chat(pipeline, caller, exchange, to_request(body), form)
+    request = to_request(body)
+    thoughts = shown_thoughts(body, request)
+    stream, whole = partial(EventEncoder, thoughts=thoughts), collected(partial(encode_answer, thoughts=thoughts))
+    form = Form(stream if body.stream else None, whole, encode_event, encode_limits, KEEP_ALIVE)
+    await answer_chat(pipeline, caller, exchange, request, form)
 
 
 async def create_completion(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:

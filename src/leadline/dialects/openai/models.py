@@ -1,5 +1,6 @@
 """The models as OpenAI's and xAI's clients list them."""
 
+from leadline.chat.request import EFFORTS
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.models import model_routes
 from leadline.errors import ModelNotFound
@@ -61,6 +62,7 @@ def _is_language_model(card: ModelCard) -> bool:
 
 
 def _language_model(card: ModelCard) -> Json:
+    thinks = "reasoning" in card.capabilities
     return {
         **_identity(card),
         "fingerprint": card.fingerprint,
@@ -69,6 +71,7 @@ def _language_model(card: ModelCard) -> Json:
         "output_modalities": ["text"],
         **_prices(card),
         **_long_context_prices(card),
+        **({"capabilities": {"reasoning_effort": EFFORTS}} if thinks else {}),
     }
 
 

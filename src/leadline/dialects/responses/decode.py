@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from leadline.chat.request import ChatRequest, JsonFormat, Message, Sampling, Text, Tool, ToolChoice
+from leadline.chat.request import ChatRequest, Effort, JsonFormat, Message, Sampling, Text, Tool, ToolChoice
 from leadline.dialects.strict_json import convert
 from leadline.errors import InvalidRequest
 
@@ -22,9 +22,13 @@ class WireTool(msgspec.Struct, tag_field="type", tag="function", omit_defaults=T
     strict: bool | None = None
 
 
-class NamedTool(msgspec.Struct, omit_defaults=True):
-    type: str
-    name: str | None = None
+class NamedTool(msgspec.Struct, tag_field="type", tag="function"):
+    name: str
+
+
+class AllowedTools(msgspec.Struct, tag_field="type", tag="allowed_tools"):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Meta(min_length=1, max_length=MOST_TOOLS)]
 
 
 class TextFormat(msgspec.Struct, tag_field="type", tag="text"):
@@ -48,7 +52,7 @@ class TextConfig(msgspec.Struct, omit_defaults=True):
 
 
 class ReasoningConfig(msgspec.Struct):
-    effort: str | None = None
+    effort: Effort | None = None
     summary: str | None = None
 
 
@@ -62,15 +66,17 @@ class Body(msgspec.Struct):
     max_output_tokens: Annotated[int, Meta(ge=1, le=2**31)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     logprobs: bool | None = None
     include: list[str] | None = None
     tools: Annotated[list[Json], Meta(max_length=MOST_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedTools | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
     reasoning: ReasoningConfig | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: Effort | None = None
     metadata: Annotated[dict[str, str], Meta(max_length=16)] | None = None
     # These change nothing, and come back as they came.
     user: str | None = None
@@ -79,6 +85,7 @@ class Body(msgspec.Struct):
     safety_identifier: str | None = None
     truncation: Literal["auto", "disabled"] | None = None
     # What would change the answer and is not done, so it is refused by name.
+    n: int | None = None
     background: bool | None = None
     conversation: Any = None
     prompt: Any = None
@@ -94,7 +101,7 @@ def wants_encrypted_reasoning(body: Body) -> bool:
 def to_request(body: Body, turns: tuple[Message, ...]) -> ChatRequest:
     """The request in our own words, or InvalidRequest. `turns` are those of its conversation."""
     _refuse_what_is_not_done(body)
-    tools = _tools(body)
+    tools = _offered(body)
     instructions = (Message("system", (Text(body.instructions),)),) if body.instructions else ()
     wants_logprobs = bool(body.logprobs or body.top_logprobs or _LOGPROBS in (body.include or ()))
     return ChatRequest(
@@ -104,6 +111,8 @@ def to_request(body: Body, turns: tuple[Message, ...]) -> ChatRequest:
         sampling=Sampling(
             temperature=1.0 if body.temperature is None else body.temperature,
             top_p=1.0 if body.top_p is None else body.top_p,
+            top_k=body.top_k,
+            min_p=body.min_p,
         ),
         top_logprobs=(body.top_logprobs or 0) if wants_logprobs else None,
         tools=tuple(
@@ -112,12 +121,13 @@ def to_request(body: Body, turns: tuple[Message, ...]) -> ChatRequest:
         tool_choice=_tool_choice(body, tools),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         json_format=_json_format(body),
+        effort=_reasoning(body).effort,
     )
 
 
 def echo(body: Body) -> Json:
     """What the answer repeats of its request, with what counts where it says nothing."""
-    text, reasoning = body.text or TextConfig(), body.reasoning or ReasoningConfig(body.reasoning_effort)
+    text, reasoning = body.text or TextConfig(), _reasoning(body)
     return {
         "background": False,
         "frequency_penalty": 0,
@@ -145,13 +155,11 @@ def echo(body: Body) -> Json:
 
 
 def _refuse_what_is_not_done(body: Body) -> None:
-    effort = body.reasoning.effort if body.reasoning is not None else None
     refused = {
+        "n": body.n not in (None, 1),
         "background": bool(body.background),
         "conversation": body.conversation is not None,
         "prompt": body.prompt is not None,
-        "reasoning.effort": effort not in (None, "none"),
-        "reasoning_effort": body.reasoning_effort not in (None, "none"),
         "search_parameters": (body.search_parameters or {"mode": "off"}).get("mode") != "off",
         "chat_template": body.chat_template is not None,
         "chat_template_kwargs": bool(body.chat_template_kwargs),
@@ -159,6 +167,22 @@ def _refuse_what_is_not_done(body: Body) -> None:
     for param, wanted in refused.items():
         if wanted:
             raise InvalidRequest(f"{param} is not supported by this model. Leave it out.", param)
+
+
+def _reasoning(body: Body) -> ReasoningConfig:
+    return body.reasoning or ReasoningConfig(body.reasoning_effort)
+
+
+def _offered(body: Body) -> list[WireTool]:
+    """The tools that may be called."""
+    tools = _tools(body)
+    if not isinstance(body.tool_choice, AllowedTools):
+        return tools
+    allowed = {tool.name for tool in body.tool_choice.tools}
+    if unknown := allowed - {tool.name for tool in tools}:
+        param = "tool_choice.tools"
+        raise InvalidRequest(f"{param}: {min(unknown)[:200]!r} is not among the tools.", param)
+    return [tool for tool in tools if tool.name in allowed]
 
 
 def _tools(body: Body) -> list[WireTool]:
@@ -176,11 +200,10 @@ def _tool_choice(body: Body, tools: list[WireTool]) -> ToolChoice:
     choice = body.tool_choice
     if choice == "required" and not tools:
         raise InvalidRequest("tool_choice asks for a tool, but there are no tools.", "tool_choice")
+    if isinstance(choice, AllowedTools):
+        return ToolChoice(choice.mode)
     if not isinstance(choice, NamedTool):
         return ToolChoice(choice or "auto")
-    if choice.type != "function":
-        param = "tool_choice.type"
-        raise InvalidRequest(f"{param} must be function, since no other tools are here.", param)
     if choice.name not in {tool.name for tool in tools}:
         raise InvalidRequest("tool_choice names a tool that is not among the tools.", "tool_choice.name")
     return ToolChoice("named", choice.name)

@@ -24,6 +24,7 @@ _FIELDS = {
     "response_format": "text.format",
     "logprobs": "include",
     "max_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning.effort",
 }
 _MOST_LISTED = 100
 _LISTED = 20
