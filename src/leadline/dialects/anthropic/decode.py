@@ -24,6 +24,7 @@ from leadline.chat.request import (
     ToolResult,
 )
 from leadline.dialects.anthropic.encode import ShownThoughts
+from leadline.dialects.strict_json import convert
 from leadline.errors import InvalidRequest
 
 MOST_TOOLS = 350
@@ -58,7 +59,7 @@ class ToolUseBlock(msgspec.Struct, tag_field="type", tag="tool_use"):
 
 class ToolResultBlock(msgspec.Struct, tag_field="type", tag="tool_result"):
     tool_use_id: str
-    content: str | list[TextBlock | ImageBlock] | None = None
+    content: str | list[dict[str, Any]] | None = None
     is_error: bool | None = None
 
 
@@ -164,6 +165,8 @@ def to_count_request(body: CountBody) -> ChatRequest:
 def _request(body: CountBody, **limits: Any) -> ChatRequest:
     _refuse_what_is_not_done(body)
     messages = [message for i, wire in enumerate(body.messages) for message in _messages(wire, f"messages[{i}]")]
+    if not messages:
+        raise InvalidRequest("messages hold nothing but empty texts.", "messages")
     effort, is_wish = _effort(body, after_tools=messages[-1].role == "tool")
     json_format = body.output_config.format if body.output_config is not None else None
     return ChatRequest(
@@ -234,7 +237,7 @@ def _messages(wire: WireMessage, at: str) -> list[Message]:
             results.append(Message("tool", (decoded,)))
         elif decoded is not None:
             rest.append(decoded)
-    if not rest and not results:
+    if not wire.content:
         raise InvalidRequest(f"{at}.content is empty: a message must have at least one block.", f"{at}.content")
     return [*results, Message(wire.role, tuple(rest))] if rest else results
 
@@ -259,12 +262,20 @@ def _block(block: WireBlock, role: Role, at: str) -> Block | None:
 
 
 def _result(block: ToolResultBlock, at: str) -> tuple[Text | Image, ...]:
+    """What is neither text nor image, such as a reference to a tool, is shown to the model as it is."""
     if isinstance(block.content, str):
         return (Text(block.content),)
-    return tuple(
-        Text(part.text) if isinstance(part, TextBlock) else _image(part, f"{at}.content[{i}]")
-        for i, part in enumerate(block.content or ())
-    )
+    return tuple(_result_part(part, f"{at}.content[{i}]") for i, part in enumerate(block.content or ()))
+
+
+def _result_part(part: dict[str, Any], at: str) -> Text | Image:
+    match part.get("type"):
+        case "text":
+            return Text(convert(part, TextBlock, at).text)
+        case "image":
+            return _image(convert(part, ImageBlock, at), at)
+        case _:
+            return Text(msgspec.json.encode(part).decode())
 
 
 def _image(block: ImageBlock, at: str) -> Image:

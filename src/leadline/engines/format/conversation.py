@@ -20,7 +20,8 @@ AS_IT_IS: Put = str
 
 # Follows the text of an assistant message that is to be continued: the prompt ends there. Nobody can know it.
 CONTINUED = secrets.token_hex(16)
-_LATE_SYSTEM = "System message:\n"
+# Before a system message that a template takes only at the beginning.
+LATE_SYSTEM = "System message:\n"
 _TOOLS_BEFORE = "You can call these functions:\n"
 _TOOLS_AFTER = (
     "\nTo call one, answer with nothing but this, and its result comes back to you:\n"
@@ -113,7 +114,7 @@ def _turns(messages: Iterable[Message], shape: Shape, thinking: Thinking | None,
                 turns.append(_answer(message, shape, thinking, put))
                 names |= {block.call_id: block.name for block in message.content if isinstance(block, ToolCall)}
             case "system" if not shape.late_system and any(turn.role != "system" for turn in turns):
-                turns.append(_Turn("user", _LATE_SYSTEM + _joined(message.content, put)))
+                turns.append(_Turn("user", LATE_SYSTEM + _joined(message.content, put)))
             case "system" if not shape.late_system and turns:
                 turns[-1].text += "\n\n" + _joined(message.content, put)
             case _:

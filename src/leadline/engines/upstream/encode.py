@@ -22,6 +22,7 @@ from leadline.chat.request import (
     ToolChoice,
     ToolResult,
 )
+from leadline.engines.upstream.turns import settled
 
 Body = dict[str, Any]
 _json = msgspec.json.Encoder()
@@ -61,7 +62,7 @@ def _completion(request: ChatRequest) -> Body:
 
 
 def _chat(request: ChatRequest) -> Body:
-    body: Body = {"messages": encode_messages(request.messages)}
+    body: Body = {"messages": [_message(message) for message in settled(request.messages)]}
     if request.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if request.tools:
@@ -87,10 +88,6 @@ def encode_sampling(sampling: Sampling) -> Body:
     if sampling.min_p is not None:
         body["min_p"] = sampling.min_p
     return body
-
-
-def encode_messages(messages: tuple[Message, ...]) -> list[Body]:
-    return [_message(message) for message in messages]
 
 
 def _message(message: Message) -> Body:
