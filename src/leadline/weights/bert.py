@@ -81,16 +81,16 @@ def bert_to_gguf(name: str, safetensors: bytes, config: bytes, vocabulary: bytes
 
 def _tensors(safetensors: bytes) -> list[_Tensor]:
     """The encoder's own; what classifies or pools above it is left out."""
-    [length] = struct.unpack_from("<Q", safetensors)
+    length = int.from_bytes(safetensors[:8], "little")
     head: dict[str, Any] = json.loads(safetensors[8 : 8 + length])
     data = memoryview(safetensors)[8 + length :]
     tensors = []
     for published, facts in head.items():
         name = _name(published)
         if name is not None:
-            if facts["dtype"] != "F32":
-                raise ValueError(f"{published} is no array of 32-bit floats")
             start, end = facts["data_offsets"]
+            if facts["dtype"] != "F32" or not 0 <= start <= end <= len(data):
+                raise ValueError(f"{published} is no array of 32-bit floats")
             tensors.append(_Tensor(name, tuple(reversed(facts["shape"])), data[start:end].cast("f")))
     return tensors
 
