@@ -4,21 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 from leadline.dialects.exchange import Exchange
+from leadline.dialects.pages import Paging, page_of
 from leadline.serving.models import ModelCard
 from leadline.serving.pipeline import Caller, Pipeline
 
 EncodeModel = Callable[[ModelCard], dict[str, Any]]
 
 
-def model_routes(encode: EncodeModel, envelope: dict[str, Any]) -> dict[tuple[str, str], Any]:
+def model_routes(encode: EncodeModel, envelope: dict[str, Any], paging: Paging) -> dict[tuple[str, str], Any]:
     """The list of models, inside of `envelope`, and one model by name or alias."""
 
     async def list_models(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
         models = [encode(card) for card in pipeline.models(caller)]
-        ids = [model["id"] for model in models] or [None]
-        await exchange.respond_json(
-            envelope | {"data": models, "has_more": False, "first_id": ids[0], "last_id": ids[-1]}
-        )
+        await exchange.respond_json(envelope | page_of(models, exchange.query(), paging))
 
     async def show_model(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
         await exchange.respond_json(encode(pipeline.model(caller, exchange.model)))

@@ -11,6 +11,7 @@ from leadline.dialects.anthropic.errors import encode_event
 from leadline.dialects.anthropic.limits import encode_limits
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.models import model_routes
+from leadline.dialects.pages import Paging
 from leadline.dialects.strict_json import decode
 from leadline.serving.models import ModelCard
 from leadline.serving.pipeline import Caller, Pipeline
@@ -57,5 +58,5 @@ ROUTES = {
     ("POST", "/v1/messages"): create_message,
     ("POST", "/v1/messages/count_tokens"): count_tokens,
     ("POST", "/v1/complete"): create_completion,
-    **model_routes(_model, {}),
+    **model_routes(_model, {}, Paging(entries=20, most=1000, after=("after_id",), before=("before_id",))),
 }

@@ -3,6 +3,7 @@
 from leadline.chat.request import EFFORTS
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.models import model_routes
+from leadline.dialects.pages import Paging
 from leadline.errors import ModelNotFound
 from leadline.serving.models import ModelCard
 from leadline.serving.pipeline import Caller, Pipeline
@@ -122,5 +123,6 @@ ROUTES = {
     ("GET", "/v1/embedding-models/{model}"): show_embedding_model,
     ("GET", "/v1/image-generation-models"): list_image_generation_models,
     ("GET", "/v1/image-generation-models/{model}"): show_image_generation_model,
-    **model_routes(_model, {"object": "list"}),
+    # OpenAI's list has no pages: all are on one, unless a client asks otherwise.
+    **model_routes(_model, {"object": "list"}, Paging(entries=1000, most=1000, after=("after", "pagination_token"))),
 }

@@ -7,6 +7,7 @@ from typing import Any
 from leadline.dialects.answers import Form, answer_chat
 from leadline.dialects.exchange import Exchange, Headers
 from leadline.dialects.field_names import naming
+from leadline.dialects.pages import Paging, integer, page_of
 from leadline.dialects.responses.decode import Body, echo, to_request, wants_encrypted_reasoning
 from leadline.dialects.responses.encode import ResponseEncoder
 from leadline.dialects.responses.items import to_messages
@@ -26,8 +27,7 @@ _FIELDS = {
     "max_tokens": "max_output_tokens",
     "reasoning_effort": "reasoning.effort",
 }
-_MOST_LISTED = 100
-_LISTED = 20
+_PAGING = Paging(entries=20, most=100, after=("after", "pagination_token"))
 
 
 def routes(encode_limits: EncodeLimits) -> dict[tuple[str, str], Any]:
@@ -77,7 +77,7 @@ async def show_response(pipeline: Pipeline, caller: Caller, exchange: Exchange) 
     if query.get("stream", "false") != "true":
         await exchange.respond_json(stored.response)
         return
-    events = stored.events()[_integer(query, "starting_after", -1, -1, 2**31) + 1 :]
+    events = stored.events()[integer(query, "starting_after", -1, -1, 2**31) + 1 :]
     await exchange.respond(
         200, b"".join(events), [(b"cache-control", b"no-cache")], b"text/event-stream; charset=utf-8"
     )
@@ -92,20 +92,14 @@ async def delete_response(pipeline: Pipeline, caller: Caller, exchange: Exchange
 async def list_input_items(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     """A page of what the response answered, the newest first unless `order=asc`."""
     stored, query = await _find(pipeline, caller, exchange), exchange.query()
-    limit, order = _integer(query, "limit", _LISTED, 1, _MOST_LISTED), query.get("order", "desc")
+    order = query.get("order", "desc")
     if order not in ("asc", "desc"):
         raise InvalidRequest("order must be asc or desc.", "order")
     items = stored.conversation if order == "asc" else stored.conversation[::-1]
-    after = query.get("after") or query.get("pagination_token")
-    if after:
-        ids = [item["id"] for item in items]
-        if after not in ids:
-            raise InvalidRequest("after is not the id of an item of this response.", "after")
-        items = items[ids.index(after) + 1 :]
-    page, has_more = items[:limit], len(items) > limit
-    ids = [item["id"] for item in page] or [None]
-    listed = {"object": "list", "data": page, "first_id": ids[0], "last_id": ids[-1], "has_more": has_more}
-    await exchange.respond_json(listed | {"pagination_token": ids[-1] if has_more else None})
+    page = page_of(items, query, _PAGING)
+    await exchange.respond_json(
+        {"object": "list"} | page | {"pagination_token": page["last_id"] if page["has_more"] else None}
+    )
 
 
 async def cancel_response(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
@@ -126,12 +120,3 @@ def _unknown(exchange: Exchange) -> NotFound:
         f"There is no stored response {exchange.stored_id[:100]}. It is older than 30 days, was deleted or not stored,"
         " or never was."
     )
-
-
-def _integer(query: dict[str, str], name: str, default: int, least: int, most: int) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
-        raise InvalidRequest(f"{name} must be an integer from {max(least, 0)} to {most}.", name)
-    return int(text)
