@@ -1,4 +1,5 @@
-"""The JavaScript SDKs against the real server with the real model. What they find is in the `.mjs` files."""
+"""The JavaScript SDKs against the real server with the real model, and for embeddings on the scripted engine. What they
+find is in the `.mjs` files."""
 
 import os
 import subprocess
@@ -8,23 +9,33 @@ import pytest
 
 FOLDER = Path(__file__).parent
 DEADLINE_SECONDS = 600
-pytestmark = [pytest.mark.node, pytest.mark.model]
+SCRIPTED = "embeddings.test.mjs"
+pytestmark = pytest.mark.node
 
 
+@pytest.mark.model
 @pytest.mark.parametrize("file", ["openai.test.mjs", "responses.test.mjs", "anthropic.test.mjs"])
 def test_the_sdk_finds_what_it_expects(live, node, file):
+    _run(node, file, live.base_url, live.api_key)
+
+
+def test_the_sdk_finds_what_it_expects_of_embeddings(server, node):
+    _run(node, SCRIPTED, server.base_url, server.api_key)
+
+
+def test_every_file_is_run():
+    run = {name for mark in test_the_sdk_finds_what_it_expects.pytestmark if mark.args for name in mark.args[1]}
+    assert run | {SCRIPTED} == {path.name for path in FOLDER.glob("*.test.mjs")}
+
+
+def _run(node: str, file: str, base_url: str, api_key: str) -> None:
     done = subprocess.run(
         [node, "--test", "--test-reporter=spec", file],
         cwd=FOLDER,
         capture_output=True,
         text=True,
         timeout=DEADLINE_SECONDS,
-        env={"PATH": os.environ["PATH"], "BASE_URL": live.base_url, "API_KEY": live.api_key, "MODEL": "grok-beta"},
+        env={"PATH": os.environ["PATH"], "BASE_URL": base_url, "API_KEY": api_key, "MODEL": "grok-beta"},
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_every_file_is_run():
-    run = {name for mark in test_the_sdk_finds_what_it_expects.pytestmark for name in mark.args[1]}
-    assert run == {path.name for path in FOLDER.glob("*.test.mjs")}
