@@ -80,6 +80,12 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unload_after_seconds: NotNegative = 0
 
 
+class HubSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where weights named `hf:…` come from. `endpoint` absent: HF_ENDPOINT of the environment, else the public hub."""
+
+    endpoint: str | None = None
+
+
 class Embedded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What all engines of kind `llamacpp` share. `memory_megabytes` bounds what they take together; 0: four fifths of
     the machine's memory."""
@@ -124,6 +130,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     usage: UsageSection = UsageSection()
     images: Images = Images()
     embedded: Embedded = Embedded()
+    hub: HubSection = HubSection()
     engines: tuple[EngineSection, ...] = ()
     models: tuple[ModelSection, ...] = ()
 

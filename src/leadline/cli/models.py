@@ -27,61 +27,50 @@ def models() -> None:
 @models.command("list")
 @common
 def list_models(*, as_json: bool) -> None:
-    """Show the configured models and the pulled weights.
+    """Show the configured models, what their engines do now, and the pulled weights.
 
     \b
     Example:
       leadline models list
     """
-    from leadline.config import load
-    from leadline.operations.models import build
-    from leadline.weights.store import Store
-
-    store = Store(data_folder() / "models")
-    try:
-        _, catalog = build(load(data_folder() / "leadline.toml"), store, 0)
-        pulled = store.list()
-    except LeadlineError as error:
-        fail(error)
-    result = {
-        "models": [
-            {"name": model.name, "engine": model.engine.name, "aliases": model.aliases} for model in catalog.models
-        ],
-        "weights": [
-            {"name": one.name, "path": str(one.path), "size_bytes": one.size_bytes, "sha256": one.sha256}
-            for one in pulled
-        ],
-    }
-    rows = [(model.name, model.engine.name, ", ".join(model.aliases)) for model in catalog.models]
-    files = [(one.name, f"{one.size_bytes / 1e6:.0f} MB", one.sha256[:12]) for one in pulled]
-    text = table(("MODEL", "ENGINE", "ALIASES"), rows) + "\n\n" + table(("WEIGHTS", "SIZE", "SHA256"), files)
-    show(result, as_json=as_json, text=lambda: text)
+    result = run("models list", {})
+    show(result, as_json=as_json, text=lambda: f"{_models(result['models'])}\n\n{_weights(result['weights'])}")
 
 
 @models.command("pull")
-@click.argument("name_or_file", required=False)
+@click.argument("wanted", required=False, metavar="[NAME|FILE]")
+@click.option("--name", help="What to call them here [default: made from the file's name].")
+@click.option("--link", is_flag=True, help="Refer to the file where it is, instead of copying it.")
 @common
-def pull_model(name_or_file: str | None, *, as_json: bool) -> None:
-    """Fetch weights: the default model, a known one by name, or a GGUF file that you have.
+def pull_model(wanted: str | None, name: str | None, *, link: bool, as_json: bool) -> None:
+    """Fetch weights: the default model, a known one by name, one from the Hugging Face Hub, or a GGUF file of yours.
+
+    A download that was interrupted goes on where it was. With --json, progress goes to standard error, an object a
+    line.
 
     \b
     Examples:
       leadline models pull
+      leadline models pull hf:OWNER/REPOSITORY/FILE.gguf
+      leadline models pull OWNER/REPOSITORY:Q4_K_M --name my-model
       leadline models pull ./my-model.gguf
     """
     import asyncio
 
-    from leadline.cli.terminal import PullBar
+    from leadline.cli.terminal import PullBar, PullJson
     from leadline.operations.models import pull_weights
+    from leadline.weights.known import DEFAULT
 
-    bar = PullBar()
+    bar = PullJson() if as_json else PullBar()
+    wanted = wanted or DEFAULT.name
     try:
-        path = asyncio.run(pull_weights(data_folder(), name_or_file, bar.show))
+        result = asyncio.run(pull_weights(data_folder(), wanted, bar.show, name=name, link=link))
     except LeadlineError as error:
         fail(error)
     finally:
         bar.stop()
-    show({"path": str(path)}, as_json=as_json, text=lambda: f"{path.stem} is here: {path}")
+    result["toml"] = _sections(result)
+    show(result, as_json=as_json, text=lambda: _pulled(result))
 
 
 @models.command("show")
@@ -95,7 +84,8 @@ def show_model(name: str, *, as_json: bool) -> None:
       leadline models show grok-beta
     """
     result = run("models show", {"name": name})
-    show(result, as_json=as_json, text=lambda: f"{_settings(result)}\n\n{_prices(result)}")
+    parts = [_settings(result), *([_facts(result["weights"])] if result["weights"] else []), _prices(result)]
+    show(result, as_json=as_json, text=lambda: "\n\n".join(parts))
 
 
 def _price_options(command: _Command) -> _Command:
@@ -139,6 +129,77 @@ def price_model(name: str, effective_from: str | None, *, as_json: bool, **price
     changes = {word: price for word, price in prices.items() if price is not None}
     result = run("models price", {"name": name, "changes": changes, "effective_from": effective_from})
     show(result, as_json=as_json, text=lambda: _prices(result))
+
+
+def _models(models: list[dict[str, Any]]) -> str:
+    rows = [(one["name"], one["engine"], *_state(one["status"]), ", ".join(one["aliases"])) for one in models]
+    return table(("MODEL", "ENGINE", "STATE", "MEMORY", "ALIASES"), rows)
+
+
+def _state(status: Mapping[str, Any] | None) -> tuple[str, str]:
+    """What an engine does, and the memory that it takes."""
+    if status is None:
+        return "no server runs", ""
+    state = status["state"] or ("ready" if status["ready"] else "away")
+    if status["loaded_percent"] is not None:
+        state = f"{state}, {status['loaded_percent']} %"
+    return state, f"{status['memory_bytes'] / 1e6:.0f} MB" if status["memory_bytes"] else ""
+
+
+def _weights(weights: list[dict[str, Any]]) -> str:
+    rows = [
+        (
+            *(one["name"], f"{one['size_bytes'] / 1e6:.0f} MB", one["sha256"][:12]),
+            *(one.get("architecture") or "", one.get("quantisation") or "", _count(one.get("parameters"))),
+            *(str(one.get("context_tokens", "")), one.get("broken") or _abilities(one)),
+        )
+        for one in weights
+    ]
+    headings = ("WEIGHTS", "SIZE", "SHA256", "ARCHITECTURE", "QUANTISATION", "PARAMETERS", "CONTEXT", "FOR")
+    return table(headings, rows)
+
+
+def _abilities(facts: Mapping[str, Any]) -> str:
+    if facts["pooling"]:
+        return "embeddings" if facts["pooling"] != "rank" else "ranking"
+    return "chat, thinks" if facts["thinking"] else "chat" if facts["chat_template"] else "plain text"
+
+
+def _count(parameters: int | None) -> str:
+    return (
+        "" if parameters is None else f"{parameters / 1e9:.1f} B" if parameters >= 1e9 else f"{parameters / 1e6:.0f} M"
+    )
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    rows = [
+        ("TITLE", facts["title"] or "none"),
+        ("ARCHITECTURE", facts["architecture"] or "not said"),
+        ("QUANTISATION", facts["quantisation"] or "not said"),
+        ("PARAMETERS", _count(facts["parameters"]) or "not said"),
+        ("MADE FOR", f"{facts['context_tokens']} tokens"),
+        ("TOKEN CACHE", f"{facts['token_cache_bytes'] / 1024:.0f} KiB a token"),
+        ("FOR", _abilities(facts)),
+        ("TOOL CALLS", facts["tool_calls"]),
+        ("SHA256", facts["sha256"]),
+        ("FILE", facts["path"]),
+    ]
+    return table(("WEIGHTS", facts["name"]), rows)
+
+
+def _sections(facts: Mapping[str, Any]) -> str:
+    """What makes a model of them in leadline.toml."""
+    name, embeds = facts["name"], facts["pooling"] in ("mean", "cls", "last")
+    prices = "{ input = 0.10 }" if embeds else "{ input = 0.10, output = 0.40 }"
+    return (
+        f'[[engines]]\nname = "{name}"\nkind = "llamacpp"\nweights = "{name}"\nload = "demand"\n\n'
+        f'[[models]]\nname = "{name}"\nengine = "{name}"\nprices = {prices}   # USD per million tokens\n'
+    )
+
+
+def _pulled(facts: Mapping[str, Any]) -> str:
+    here = f"{facts['name']} is here: {facts['path']}\n\n{_facts(facts)}"
+    return f"{here}\n\nFor leadline.toml, beside what it names already:\n\n{facts['toml']}"
 
 
 def _settings(model: Mapping[str, Any]) -> str:

@@ -59,6 +59,16 @@ class PullBar:
 
 
 @dataclass(slots=True)
+class PullJson:
+    """An object a line on standard error; the result alone is on standard output."""
+
+    def show(self, name: str, now: Pulled) -> None:
+        click.echo(json.dumps({"event": "pulling", "name": name, **asdict(now)}), err=True)
+
+    def stop(self) -> None: ...
+
+
+@dataclass(slots=True)
 class ServeLines:
     """For people. The key and the password of a first run are printed here and nowhere else."""
 

@@ -5,8 +5,9 @@ import fcntl
 import hashlib
 import os
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +15,7 @@ from leadline.accounts.keys import ApiKeys
 from leadline.accounts.organisations import Organisations
 from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, load
+from leadline.engines.engine import Engine
 from leadline.errors import LeadlineError
 from leadline.ledger.ledger import Ledger
 from leadline.storage.database import Database
@@ -33,7 +35,7 @@ class SecretUnusable(LeadlineError):
 
 @dataclass(slots=True)
 class Instance:
-    """An opened instance. `base_url` is where clients reach it."""
+    """An opened instance. `base_url` is where clients reach it; `engines` are those that run here, by name."""
 
     data: Path
     config: Config
@@ -45,6 +47,7 @@ class Instance:
     sealer: Sealer
     base_url: str
     _lock: IO[str]
+    engines: Mapping[str, Engine] = field(default_factory=dict)
 
     @classmethod
     async def open(cls, data: Path) -> "Instance":

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from leadline.catalog.catalog import Catalog, build_catalog
 from leadline.catalog.price_book import PriceBook
-from leadline.config import Config, ConfigurationError, EngineSection, ModelSection, PriceSection
+from leadline.config import Config, ConfigurationError, EngineSection, ModelSection, PriceSection, load
 from leadline.engines.engine import Engine
 from leadline.engines.format.template import ChatTemplate, TemplateUnusable, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine, Provide, Settings, Weights
@@ -21,9 +22,10 @@ from leadline.engines.llamacpp.memory import Memory
 from leadline.engines.upstream.engine import UpstreamEngine
 from leadline.errors import InvalidRequest
 from leadline.weights.gguf import Description, describe
+from leadline.weights.hub import Hub, pull_from_hub, reference
 from leadline.weights.known import DEFAULT, KNOWN
 from leadline.weights.pull import Progress, adopt, pull
-from leadline.weights.store import Store
+from leadline.weights.store import Store, name_from
 
 # What runs where the file names no engine.
 DEFAULT_ENGINE = EngineSection(name="default", kind="llamacpp", weights=DEFAULT.name)
@@ -74,11 +76,12 @@ def build(
     `book` the prices are the file's."""
     engine_sections, model_sections = sections(config)
     memory = Memory(config.embedded.memory_megabytes * 1_000_000 or int(_SHARE_OF_MEMORY * _machine_bytes()))
-    engines = {section.name: _engine(section, store, memory, watch) for section in engine_sections}
+    hub = Hub(config.hub.endpoint)
+    engines = {section.name: _engine(section, store, hub, memory, watch) for section in engine_sections}
     return list(engines.values()), build_catalog(model_sections, engines, created_at, book)
 
 
-def _engine(section: EngineSection, store: Store, memory: Memory, watch: Watch) -> Engine:
+def _engine(section: EngineSection, store: Store, hub: Hub, memory: Memory, watch: Watch) -> Engine:
     if section.kind != "llamacpp":
         assert section.url is not None, "checked with the configuration"
         return UpstreamEngine(section.name, section.kind, section.url.rstrip("/"), _api_key(section))
@@ -92,7 +95,7 @@ def _engine(section: EngineSection, store: Store, memory: Memory, watch: Watch) 
     def loading(done_bytes: int, total_bytes: int) -> None:
         watch(wanted, Progress("loading", done_bytes, total_bytes))
 
-    provide = _provider(wanted, store, watch)
+    provide = _provider(wanted, store, hub, watch)
     return LlamaCppEngine(section.name, provide, settings, loading, _policy(section), memory)
 
 
@@ -103,20 +106,24 @@ def _policy(section: EngineSection) -> Policy:
     return Policy(at_start, wait_seconds, section.unload_after_seconds)
 
 
-def _provider(wanted: str, store: Store, watch: Watch) -> Provide:
+def _provider(wanted: str, store: Store, hub: Hub, watch: Watch) -> Provide:
     async def provide(tell: Callable[[str], None]) -> Weights:
         def progress(now: Progress) -> None:
             tell(_sentence(wanted, now))
             watch(wanted, now)
 
+        on_hub = reference(wanted)
         if store.path(wanted) is None and wanted in KNOWN:
-            await pull(store, KNOWN[wanted], progress)
-        path = await asyncio.to_thread(store.resolve, wanted)
+            path = await pull(store, KNOWN[wanted], progress)
+        elif on_hub is not None:
+            path = await pull_from_hub(store, hub, on_hub, None, progress)
+        else:
+            path = await asyncio.to_thread(store.resolve, wanted)
         digest = await asyncio.to_thread(store.digest, path)
         description = await asyncio.to_thread(describe, path)
         return Weights(
             *(path, digest, description.context_tokens, _template(path, description)),
-            *(path.stat().st_size, description.make.cache_bytes),
+            *(store.size_bytes(path), description.make.cache_bytes),
             embeds=description.make.pooling in ("mean", "cls", "last"),
         )
 
@@ -168,12 +175,47 @@ def _machine_bytes() -> int:
     return machine_bytes
 
 
-async def pull_weights(data: Path, name_or_file: str | None, watch: Watch) -> Path:
-    """Bring weights into the instance: the default ones, known ones by name, or a GGUF file."""
-    store = Store(data / "models")
-    wanted = name_or_file or DEFAULT.name
+async def pull_weights(
+    data: Path, wanted: str, watch: Watch, *, name: str | None = None, link: bool = False
+) -> dict[str, Any]:
+    """Bring weights into the instance: known ones by name, those of a hub, or a GGUF file. What is there now."""
+    store, hub = Store(data / "models"), Hub(load(data / "leadline.toml").hub.endpoint)
+    on_hub = reference(wanted)
+
+    def progress(now: Progress) -> None:
+        watch(wanted, now)
+
     if wanted in KNOWN:
-        return await pull(store, KNOWN[wanted], lambda now: watch(wanted, now))
-    if not wanted.lower().endswith(".gguf"):
-        raise InvalidRequest(f"No known model is named {wanted!r}. Known: {', '.join(KNOWN)}; or give a .gguf file.")
-    return await adopt(store, Path(wanted), None, lambda now: watch(wanted, now))
+        path = await pull(store, KNOWN[wanted], progress)
+    elif on_hub is not None:
+        path = await pull_from_hub(store, hub, on_hub, name, progress)
+    elif wanted.lower().endswith(".gguf"):
+        path = await adopt(store, Path(wanted), name, progress, link=link)
+    else:
+        raise InvalidRequest(
+            f"No known model is named {wanted!r}. Known: {', '.join(KNOWN)}; or give a .gguf file, or one of a hub as "
+            "hf:OWNER/REPOSITORY/FILE.gguf."
+        )
+    return weights_facts(store, name_from(path), path)
+
+
+def weights_facts(store: Store, name: str, path: Path) -> dict[str, Any]:
+    """What a model's file says of it. WeightsUnusable where it is damaged."""
+    description = describe(path)
+    make, template = description.make, _template(path, description)
+    return {
+        "name": name,
+        "path": str(path),
+        "size_bytes": store.size_bytes(path),
+        "sha256": store.digest(path),
+        "title": make.name,
+        "architecture": make.architecture,
+        "parameters": make.parameters or None,
+        "quantisation": make.quantisation,
+        "context_tokens": description.context_tokens,
+        "pooling": make.pooling,
+        "chat_template": description.chat_template is not None,
+        "tool_calls": template.calls.name,
+        "thinking": template.thinking is not None,
+        "token_cache_bytes": make.cache_bytes,
+    }

