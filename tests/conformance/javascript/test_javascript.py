@@ -1,4 +1,4 @@
-"""The JavaScript SDKs against the real server with the real model, and for embeddings on the scripted engine. What they
+"""The JavaScript SDKs against the real server with the real model, and on the scripted engine. What they
 find is in the `.mjs` files."""
 
 import os
@@ -9,7 +9,7 @@ import pytest
 
 FOLDER = Path(__file__).parent
 DEADLINE_SECONDS = 600
-SCRIPTED = "embeddings.test.mjs"
+SCRIPTED = ("embeddings.test.mjs", "parameters.test.mjs")
 pytestmark = pytest.mark.node
 
 
@@ -19,13 +19,14 @@ def test_the_sdk_finds_what_it_expects(live, node, file):
     _run(node, file, live.base_url, live.api_key)
 
 
-def test_the_sdk_finds_what_it_expects_of_embeddings(server, node):
-    _run(node, SCRIPTED, server.base_url, server.api_key)
+@pytest.mark.parametrize("file", SCRIPTED)
+def test_the_sdk_finds_what_the_script_says(server, node, file):
+    _run(node, file, server.base_url, server.api_key)
 
 
 def test_every_file_is_run():
     run = {name for mark in test_the_sdk_finds_what_it_expects.pytestmark if mark.args for name in mark.args[1]}
-    assert run | {SCRIPTED} == {path.name for path in FOLDER.glob("*.test.mjs")}
+    assert run.union(SCRIPTED) == {path.name for path in FOLDER.glob("*.test.mjs")}
 
 
 def _run(node: str, file: str, base_url: str, api_key: str) -> None:
