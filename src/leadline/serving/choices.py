@@ -16,6 +16,8 @@ Batches = AsyncGenerator[tuple[ChatEvent, ...], None]
 
 # Batches that a choice may be ahead of the reader.
 _QUEUE_BATCHES = 32
+# Choices of one request that run at once.
+_AT_ONCE = 16
 
 
 def generate(engine: Engine, request: ChatRequest, prompt_estimate: int) -> Batches:
@@ -49,7 +51,7 @@ async def _side_by_side(engine: Engine, request: ChatRequest, prompt_estimate: i
     prompts = request.apart()
     share = request.choices // len(prompts)
     queue: asyncio.Queue[tuple[int, tuple[ChatEvent, ...] | Exception]] = asyncio.Queue(_QUEUE_BATCHES)
-    read = [asyncio.Event() for _ in prompts]
+    read, turns = [asyncio.Event() for _ in prompts], asyncio.Semaphore(_AT_ONCE)
 
     async def run(number: int) -> None:
         prompt, place = divmod(number, share)
@@ -57,7 +59,8 @@ async def _side_by_side(engine: Engine, request: ChatRequest, prompt_estimate: i
         try:
             if place > 0:
                 await read[prompt].wait()
-            async with aclosing(_choice(engine, _alone(prompts[prompt], place), prompt_estimate)) as batches:
+            alone = _alone(prompts[prompt], place)
+            async with turns, aclosing(_choice(engine, alone, prompt_estimate)) as batches:
                 async for batch in batches:
                     finished = finished or isinstance(batch[-1], Finished)
                     await queue.put((number, batch))

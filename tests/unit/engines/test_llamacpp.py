@@ -3,15 +3,21 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from leadline.chat.request import ChatRequest, Message, Text
+from leadline.engines.format.marks import Piece, prompt_text
 from leadline.engines.llamacpp import room as room_module
 from leadline.engines.llamacpp.engine import LlamaCppEngine, Settings, Weights
 from leadline.engines.llamacpp.room import Room
+from leadline.engines.upstream.client import ChatClient
 from leadline.errors import Unavailable
 from leadline.weights.store import WeightsMissing
+from tests.unit.engines.format.corpus import template
 
 ASK = ChatRequest("m", (Message("user", (Text("hi"),)),), 5)
 
@@ -126,3 +132,30 @@ async def test_weights_that_are_brought_later_are_found(monkeypatch):
     with pytest.raises(Unavailable, match="not ready"):
         await anext(engine.generate(ASK))
     await engine.close()
+
+
+def rendered(name: str, request: ChatRequest) -> str:
+    """The prompt that the engine makes for a model with this template."""
+    engine = LlamaCppEngine("default", _nothing, Settings(512, 1, 1))
+    engine._weights = cast(Weights, SimpleNamespace(template=template(name)))
+    engine._client = cast(ChatClient, object())
+    return prompt_text(cast(tuple[Piece, ...], engine._rendered(request)))
+
+
+async def _nothing(tell: Callable[[str], None]) -> Weights:
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("name", "thinks", "does_not"),
+    [("qwen3", "assistant\n", "<think>\n\n</think>\n\n"), ("deepseek_r1", "<think>\n", "<think>\n\n</think>\n\n")],
+)
+def test_an_effort_turns_thinking_on_and_off_in_the_models_own_template(name, thinks, does_not):
+    for effort in ("minimal", "high", "max"):
+        assert rendered(name, replace(ASK, effort=effort)).endswith(thinks)
+    assert rendered(name, replace(ASK, effort="none")).endswith(does_not)
+    assert rendered(name, ASK) == rendered(name, replace(ASK, effort="high"))
+
+
+def test_a_plain_prompt_is_no_chat():
+    assert rendered("qwen3", replace(ASK, messages=(), prompts=("hi",))) == "hi"

@@ -253,3 +253,51 @@ async def test_an_engine_that_ends_without_finishing_is_a_failure_and_not_a_wait
     request = ChatRequest("m", (Message("user", (Text("hi"),)),), 5, choices=2)
     with pytest.raises(AssertionError, match="must end with Finished"):
         await asyncio.wait_for(collect(generate(Silent(), request, 1), 2), HANGS_SECONDS)
+
+
+class PromptEngine:
+    """Each prompt `p` has p tokens; each choice says its prompt and its place among the prompt's choices."""
+
+    def __init__(self) -> None:
+        self.running = self.most_running = 0
+        self.asked: list[tuple[int, int]] = []
+
+    async def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        [prompt] = request.prompts
+        assert request.sampling.seed is not None
+        size, place = len(prompt), request.sampling.seed - SEED
+        self.asked.append((size, place))
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        yield (Started(size, 1 if place else 0),)
+        await asyncio.sleep(0)
+        yield (TextDelta(f"{size}.{place}", size),)
+        self.running -= 1
+        yield (ChoiceFinished("stop"), Finished(Usage(size, 1 if place else 0, 0, size)))
+
+
+async def test_choices_of_several_prompts_are_numbered_prompt_by_prompt_and_each_prompt_is_billed_once() -> None:
+    prompts = ("a", "bb", "ccc")
+    request = ChatRequest("m", (), prompts=prompts, choices=6, sampling=Sampling(seed=SEED))
+    engine = PromptEngine()
+
+    events = await everything(generate(cast(Engine, engine), request, prompt_estimate=99))
+    answer = await collect(generate(cast(Engine, PromptEngine()), request, prompt_estimate=99), 6)
+
+    assert [choice.content for choice in answer.choices] == [
+        (Text(f"{size}.{place}"),) for size in (1, 2, 3) for place in (0, 1)
+    ]
+    assert answer.usage == Usage(prompt_tokens=1 + 2 + 3, output_tokens=2 * (1 + 2 + 3))
+    started = [event for event in events if isinstance(event, Started)]
+    assert sorted(event.prompt_tokens or 0 for event in started) == [1, 2, 3]
+    assert sorted(engine.asked) == [(size, place) for size in (1, 2, 3) for place in (0, 1)]
+
+
+async def test_a_request_of_many_choices_takes_so_many_turns_at_once() -> None:
+    request = ChatRequest("m", (), prompts=("a",) * 64, choices=128, sampling=Sampling(seed=SEED))
+    engine = PromptEngine()
+
+    answer = await collect(generate(cast(Engine, engine), request, prompt_estimate=99), 128)
+
+    assert answer.usage == Usage(prompt_tokens=64, output_tokens=128)
+    assert engine.most_running == 16

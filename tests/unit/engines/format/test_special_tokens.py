@@ -210,3 +210,26 @@ def test_where_a_template_refuses_marks_and_puts_a_token_together_the_request_is
     assert picky.render(ChatRequest("m", (Message("user", (Text("A ~ B C"),)),)))
     with pytest.raises(InvalidRequest, match="control tokens"):
         picky.render(ChatRequest("m", (Message("user", (Text("A <|im_~end|> B"),)),)))
+
+
+@pytest.mark.parametrize(("name", "token"), _CASES, ids=[f"{name} {token}" for name, token in _CASES])
+def test_a_special_token_in_a_plain_prompt_is_text(name: str, token: str):
+    vocabulary = VOCABULARIES[name]
+    begun = vocabulary.bos if vocabulary.adds_bos and vocabulary.bos else ""
+
+    pieces = template(name).plain(f"a {token}{token} b")
+
+    assert prompt_text(pieces) == f"{begun}a {token}{token} b"
+    assert control(name, pieces) == Counter([begun] if begun else [])
+    assert not any(token in piece.text for piece in pieces if not piece.special)
+    assert template(name).plain("a b") == (Piece(f"{begun}a b", special=True),)
+
+
+def test_a_token_that_is_none_of_the_vocabulary_is_refused():
+    model = ChatTemplate(None, Vocabulary(tokens=10))
+    model.refuse_unknown((0, 9), "prompt")
+    for unknown in (10, -1):
+        with pytest.raises(InvalidRequest, match=rf"prompt: this model has no token {unknown}, only 0 to 9") as refused:
+            model.refuse_unknown((0, unknown), "prompt")
+        assert refused.value.param == "prompt"
+    ChatTemplate(None, Vocabulary()).refuse_unknown((10**8,), "prompt")
