@@ -80,5 +80,18 @@ def request(port: int, method: str, path: str, **headers: str) -> Answer:
 def parse(received: bytes) -> Answer:
     top, _, body = received.partition(b"\r\n\r\n")
     first, *rest = top.decode("latin-1").split("\r\n")
-    pairs = [line.partition(": ") for line in rest]
-    return Answer(int(first.split()[1]), {name.lower(): value for name, _, value in pairs}, body)
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in rest)}
+    if headers.get("transfer-encoding") == "chunked":
+        body = _joined(body)
+    return Answer(int(first.split()[1]), headers, body)
+
+
+def _joined(chunks: bytes) -> bytes:
+    """A body that came in chunks; the last one may be cut off."""
+    pieces = []
+    while chunks:
+        size, _, rest = chunks.partition(b"\r\n")
+        length = int(size or b"0", 16)
+        pieces.append(rest[:length])
+        chunks = rest[length + 2 :]
+    return b"".join(pieces)

@@ -39,6 +39,13 @@ class InvalidRequest(Refused):
         self.param = param
 
 
+class ThreadsUnsupported(InvalidRequest):
+    """No threads are kept here. Send the whole conversation, without thread."""
+
+    def __init__(self) -> None:
+        super().__init__("", "thread")
+
+
 class RequestTooLarge(Refused):
     """The request body is larger than this server accepts."""
 

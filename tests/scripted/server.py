@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import uvicorn
@@ -14,12 +15,13 @@ import uvloop
 from leadline.catalog.catalog import Catalog, Model, build_catalog
 from leadline.catalog.prices import prices_of
 from leadline.config import PriceSection
+from leadline.engines.engine import Engine
 from leadline.ledger.ledger import Balance, Entry
 from leadline.operations.app import build_pipeline, create_app
 from leadline.operations.commands.run import run
 from leadline.operations.instance import Instance
 from tests.conformance.grammar.listener import Listener
-from tests.scripted.engine import SCRIPTS, Script, ScriptedEngine
+from tests.scripted.engine import CAPABILITIES, SCRIPTS, Script, ScriptedEngine
 
 EMAIL = "alice@northwind.example"
 DEADLINE_SECONDS = 30
@@ -43,8 +45,8 @@ class _Server(uvicorn.Server):
 class ScriptedServer:
     """Alice's organisation has `usd` of credits and one key. Models that the folder's `leadline.toml` names are there
     beside the scripts, on the scripted engine, with their prices from the price book. The application may be wrapped,
-    to look on; `like_serve` takes the event loop of `leadline serve`. All that it answers is held against its grammar
-    when it stops."""
+    to look on; `engines` are further ones, by the model that runs on them; `like_serve` takes the event loop of
+    `leadline serve`. All that it answers is held against its grammar when it stops."""
 
     def __init__(
         self,
@@ -52,10 +54,11 @@ class ScriptedServer:
         usd: str = "1",
         scripts: Mapping[str, Script] = SCRIPTS,
         wrap: Callable[[Any], Any] = lambda app: app,
+        engines: Mapping[str, Engine] = MappingProxyType({}),
         *,
         like_serve: bool = False,
     ) -> None:
-        self.data, self._usd, self._scripts, self._wrap = data, usd, scripts, wrap
+        self.data, self._usd, self._scripts, self._wrap, self._engines = data, usd, scripts, wrap, engines
         self._new_loop = uvloop.new_event_loop if like_serve else asyncio.new_event_loop
         self.api_key = ""
         self.listener = Listener()
@@ -83,6 +86,9 @@ class ScriptedServer:
             Model(name, self.engine, name, PRICES, 512, aliases=("echo-latest", "claude-*") if name == "echo" else ())
             for name in self._scripts
         ]
+        for name, engine in self._engines.items():
+            models.append(Model(name, engine, name, PRICES, 512, declared_capabilities=CAPABILITIES | {"vision"}))
+            await engine.start()
         configured = self.instance.config.models
         await self.instance.prices.follow(configured)
         engines = {section.engine: self.engine for section in configured}
@@ -107,6 +113,8 @@ class ScriptedServer:
         await self.pipeline.replays.close(DEADLINE_SECONDS)
         await self.pipeline.deferred.close(DEADLINE_SECONDS)
         watch.cancel()
+        for engine in self._engines.values():
+            await engine.close()
         await self.instance.close()
 
     def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:

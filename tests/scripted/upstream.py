@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+DEADLINE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,28 @@ class ScriptedUpstream:
             for task in self._serving:
                 task.cancel()
             await asyncio.gather(*self._serving, return_exceptions=True)
+
+    @contextmanager
+    def aside(self) -> Iterator["ScriptedUpstream"]:
+        """Listening in a thread of its own. `reply` may be changed between two requests."""
+        up, loop = threading.Event(), asyncio.new_event_loop()
+        stop = asyncio.Event()
+
+        async def listen() -> None:
+            async with self.listening():
+                up.set()
+                await stop.wait()
+
+        thread = threading.Thread(target=loop.run_until_complete, args=(listen(),), daemon=True)
+        thread.start()
+        assert up.wait(DEADLINE_SECONDS), "the upstream did not come up"
+        try:
+            yield self
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join(DEADLINE_SECONDS)
+            assert not thread.is_alive(), "the upstream did not stop"
+            loop.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._serving.add(asyncio.create_task(self._serve(reader, writer)))

@@ -127,8 +127,8 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 
 def _path(exchange: Exchange) -> str:
-    """Doubled slashes come from base URLs that end in one."""
-    path = re.sub("/{2,}", "/", exchange.path)
+    """Doubled slashes come from base URLs that end in one, a doubled `/v1` from those that end in that."""
+    path = re.sub("/{2,}", "/", exchange.path).replace("/v1/v1/", "/v1/", 1)
     return path if len(path) == 1 else path.removesuffix("/")
 
 

@@ -25,7 +25,7 @@ from leadline.chat.request import (
 )
 from leadline.dialects.anthropic.encode import ShownThoughts
 from leadline.dialects.strict_json import convert
-from leadline.errors import InvalidRequest
+from leadline.errors import InvalidRequest, ThreadsUnsupported
 
 MOST_TOOLS = 350
 MOST_STOPS = 8
@@ -185,8 +185,9 @@ def _request(body: CountBody, **limits: Any) -> ChatRequest:
 
 
 def _refuse_what_is_not_done(body: CountBody) -> None:
+    if body.thread is not None:
+        raise ThreadsUnsupported
     refused = {
-        "thread": body.thread is not None,
         "mcp_servers": bool(body.mcp_servers),
         "container": body.container is not None,
     }

@@ -27,8 +27,11 @@ _TABLE: dict[type[LeadlineError], tuple[int, str]] = {
 def encode_error(error: LeadlineError, request_id: str) -> tuple[int, bytes]:
     """Status and body."""
     status, kind = next(_TABLE[ancestor] for ancestor in type(error).__mro__ if ancestor in _TABLE)
-    body = {"type": "error", "error": {"type": kind, "message": str(error)}, "request_id": request_id}
-    return status, msgspec.json.encode(body)
+    told: dict[str, object] = {"type": kind, "message": str(error)}
+    if isinstance(error, errors.ThreadsUnsupported):
+        # By this the SDKs know that they have to send the whole conversation, which they then do.
+        told["details"] = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    return status, msgspec.json.encode({"type": "error", "error": told, "request_id": request_id})
 
 
 def encode_event(error: LeadlineError, request_id: str) -> bytes:

@@ -71,7 +71,10 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
+    """xAI's own example has a message where the delta belongs."""
+
     delta: _Delta | None = None
+    message: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
     logprobs: _Logprobs | None = None
@@ -200,7 +203,7 @@ class ChunkDecoder:
             events.append(Started())
 
     def _take(self, choice: _Choice, timings: _Timings | None, events: list[ChatEvent]) -> None:
-        delta = choice.delta
+        delta = choice.delta or choice.message
         if delta is not None:
             if reasoning := delta.reasoning_content or delta.reasoning:
                 tokens = self._tokens(timings)

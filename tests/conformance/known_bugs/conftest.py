@@ -1,0 +1,41 @@
+"""A server whose models `openai` and `vllm` run on a remote server that says what a test makes it say."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from leadline.engines.upstream.engine import UpstreamEngine
+from tests.conformance.told import FORMS, Told, everywhere
+from tests.scripted.server import ScriptedServer
+from tests.scripted.upstream import Reply, ScriptedUpstream, sse
+
+KINDS = ("openai", "vllm")
+
+
+@dataclass
+class Remote:
+    server: ScriptedServer
+    upstream: ScriptedUpstream
+
+    def says(self, *chunks: dict[str, Any], done: bool = True, forms: Any = FORMS, **more: Any) -> Told:
+        """What both kinds make of the chunks, in all dialects."""
+        return self.sends(sse(*chunks, done=done), forms=forms, **more)
+
+    def sends(self, *pieces: bytes, forms: Any = FORMS, **more: Any) -> Told:
+        self.upstream.reply = Reply(pieces=pieces)
+        one, other = (everywhere(self.server, kind, forms, **more) for kind in KINDS)
+        assert one.said == other.said
+        return one
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+    upstream = ScriptedUpstream()
+    with upstream.aside():
+        engines = {kind: UpstreamEngine(kind, kind, upstream.url) for kind in KINDS}
+        server = ScriptedServer(tmp_path_factory.mktemp("remote") / "data", "1000", engines=engines)
+        server.wait_until(lambda: all(engine.status.ready for engine in engines.values()))
+        yield Remote(server, upstream)
+        server.stop()
