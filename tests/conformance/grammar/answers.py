@@ -1,6 +1,9 @@
 """Whole answers and refusals, held against the SDKs' own types, which the SDKs do not do themselves."""
 
 import json
+import math
+from array import array
+from base64 import b64decode
 from typing import Any
 
 from anthropic.types import Message
@@ -36,6 +39,25 @@ KINDS = {
     504: "api_error",
     529: "overloaded_error",
 }
+
+
+def check_embeddings(raw: bytes) -> Json:
+    """Vectors of one length, in base64 or as numbers, with a usage that adds up."""
+    answer: Json = json.loads(raw)
+    assert answer.keys() == {"object", "model", "data", "usage"}
+    assert answer["object"] == "list"
+    vectors = []
+    for number, one in enumerate(answer["data"]):
+        assert (one["object"], one["index"]) == ("embedding", number)
+        assert one.keys() == {"object", "index", "embedding"}
+        told = one["embedding"]
+        vectors.append(array("f", b64decode(told, validate=True)) if isinstance(told, str) else array("f", told))
+    assert len({len(vector) for vector in vectors}) == 1
+    assert all(vector and math.isfinite(sum(vector)) for vector in vectors)
+    usage = answer["usage"]
+    assert usage.keys() == {"prompt_tokens", "total_tokens", "cost_in_usd_ticks"}
+    assert usage["total_tokens"] == usage["prompt_tokens"] > 0
+    return answer
 
 
 def check_completion(raw: bytes) -> Json:

@@ -116,6 +116,8 @@ def _check(heard: Heard) -> None:
             messages.check(body, cut=heard.cut)
         case "/v1/chat/completions" if b'"request_id"' not in body[:15]:  # else it is deferred
             answers.check_completion(body)
+        case "/v1/embeddings":
+            answers.check_embeddings(body)
         case "/v1/messages":
             answers.check_message(body)
         case "/v1/responses" if streams:

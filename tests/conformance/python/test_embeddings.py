@@ -5,6 +5,8 @@ import base64
 import json
 import math
 import struct
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -27,6 +29,14 @@ def send(
     return post(server.port, EMBEDDINGS, key or server.api_key, json.dumps(body).encode(), **headers)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedServer]:
+    """For tests that leave no trace, or do not mind those of others."""
+    server = ScriptedServer(tmp_path_factory.mktemp("shared") / "data")
+    yield server
+    server.stop()
+
+
 def client(server: ScriptedServer) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{server.base_url}/v1", api_key=server.api_key, max_retries=0)
 
@@ -35,8 +45,8 @@ def settled(server: ScriptedServer) -> None:
     server.wait_until(lambda: server.instance.ledger.balance(server.organisation_id).held_ticks == 0)
 
 
-def test_the_sdk_reads_the_vectors_in_the_order_of_the_inputs(server):
-    with client(server) as sdk:
+def test_the_sdk_reads_the_vectors_in_the_order_of_the_inputs(shared):
+    with client(shared) as sdk:
         answer = sdk.embeddings.create(model="embed", input=TEXTS)
     assert (answer.object, answer.model) == ("list", "embed")
     assert [(one.index, one.object) for one in answer.data] == [(0, "embedding"), (1, "embedding"), (2, "embedding")]
@@ -44,9 +54,9 @@ def test_the_sdk_reads_the_vectors_in_the_order_of_the_inputs(server):
     assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (6, 6)
 
 
-def test_the_asynchronous_sdk_reads_them_too(server):
+def test_the_asynchronous_sdk_reads_them_too(shared):
     async def ask() -> list[float]:
-        async with openai.AsyncOpenAI(base_url=f"{server.base_url}/v1", api_key=server.api_key) as sdk:
+        async with openai.AsyncOpenAI(base_url=f"{shared.base_url}/v1", api_key=shared.api_key) as sdk:
             return (
                 (await sdk.embeddings.create(model="embed", input="blue", encoding_format="base64")).data[0].embedding
             )
@@ -57,13 +67,13 @@ def test_the_asynchronous_sdk_reads_them_too(server):
 
 
 @pytest.mark.parametrize("form", [{}, {"encoding_format": None}, {"encoding_format": "float"}])
-def test_floats_are_the_default(server, form):
-    [one] = send(server, "blue", **form).json["data"]
+def test_floats_are_the_default(shared, form):
+    [one] = send(shared, "blue", **form).json["data"]
     assert one == {"object": "embedding", "index": 0, "embedding": vector("blue").tolist()}
 
 
-def test_base64_holds_the_same_floats_little_endian(server):
-    [one] = send(server, "blue", encoding_format="base64").json["data"]
+def test_base64_holds_the_same_floats_little_endian(shared):
+    [one] = send(shared, "blue", encoding_format="base64").json["data"]
     assert list(struct.unpack("<4f", base64.b64decode(one["embedding"], validate=True))) == vector("blue").tolist()
 
 
@@ -71,22 +81,22 @@ def test_base64_holds_the_same_floats_little_endian(server):
     ("given", "prompts"),
     [("blue", ["blue"]), (["blue"], ["blue"]), ([3, 5], [(3, 5)]), ([[3], [5, 7]], [(3,), (5, 7)])],
 )
-def test_inputs_are_texts_or_tokens_one_or_several(server, given, prompts):
-    answer = send(server, given).json
+def test_inputs_are_texts_or_tokens_one_or_several(shared, given, prompts):
+    answer = send(shared, given).json
     assert [one["embedding"] for one in answer["data"]] == [vector(prompt).tolist() for prompt in prompts]
-    assert server.engine.requests[-1].prompts == tuple(prompts)
+    assert shared.engine.requests[-1].prompts == tuple(prompts)
 
 
-def test_128_inputs_are_taken(server):
-    assert len(send(server, ["blue"] * 128).json["data"]) == 128
+def test_128_inputs_are_taken(shared):
+    assert len(send(shared, ["blue"] * 128).json["data"]) == 128
 
 
-def test_fewer_dimensions_are_the_first_ones_made_one_long(server):
-    [one] = send(server, "the cat sat", dimensions=2).json["data"]
+def test_fewer_dimensions_are_the_first_ones_made_one_long(shared):
+    [one] = send(shared, "the cat sat", dimensions=2).json["data"]
     first = vector("the cat sat")[:2]
     assert one["embedding"] == pytest.approx([value / math.hypot(*first) for value in first])
     assert math.hypot(*one["embedding"]) == pytest.approx(1)
-    assert send(server, "blue", dimensions=4).json["data"][0]["embedding"] == vector("blue").tolist()
+    assert send(shared, "blue", dimensions=4).json["data"][0]["embedding"] == vector("blue").tolist()
 
 
 def test_more_dimensions_than_there_are_are_refused_and_cost_nothing(server):
@@ -127,14 +137,15 @@ def test_more_dimensions_than_there_are_are_refused_and_cost_nothing(server):
         ({"model": "embed", "input": "a", "user": 7}, "user"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(server, body, param):
-    refused = post(server.port, EMBEDDINGS, server.api_key, json.dumps(body).encode())
+def test_what_makes_no_sense_is_refused_by_name(shared, body, param):
+    before = len(shared.engine.requests)
+    refused = post(shared.port, EMBEDDINGS, shared.api_key, json.dumps(body).encode())
     assert (refused.status, refused.json["error"]["param"]) == (400, param)
-    assert server.engine.requests == []
+    assert len(shared.engine.requests) == before
 
 
-def test_fields_without_effect_are_taken(server):
-    assert send(server, user="u-1", preview=True, anything=[1]).status == 200
+def test_fields_without_effect_are_taken(shared):
+    assert send(shared, user="u-1", preview=True, anything=[1]).status == 200
 
 
 def test_an_input_longer_than_the_context_is_refused_with_both_numbers_and_costs_nothing(server):
@@ -146,11 +157,11 @@ def test_an_input_longer_than_the_context_is_refused_with_both_numbers_and_costs
     assert len(server.charges()) == 1
 
 
-def test_a_chat_model_embeds_nothing_and_an_unknown_model_is_not_there(server):
-    refused = send(server, model="echo")
+def test_a_chat_model_embeds_nothing_and_an_unknown_model_is_not_there(shared):
+    refused = send(shared, model="echo")
     assert (refused.status, refused.json["error"]["param"]) == (400, "model")
     assert "echo does not support embeddings" in refused.json["error"]["message"]
-    assert send(server, model="gpt-17").status == 404
+    assert send(shared, model="gpt-17").status == 404
 
 
 @pytest.mark.parametrize(
@@ -160,12 +171,16 @@ def test_a_chat_model_embeds_nothing_and_an_unknown_model_is_not_there(server):
         ("/v1/messages", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}),
         ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "hi"}]}),
         ("/v1/responses", {"input": "hi"}),
+        ("/v1/completions", {"prompt": "hi"}),
+        ("/v1/complete", {"prompt": "\n\nHuman: hi\n\nAssistant:", "max_tokens_to_sample": 9}),
     ],
 )
-def test_an_embedding_model_does_not_chat(server, path, body):
-    refused = post(server.port, path, server.api_key, json.dumps({"model": "embed"} | body).encode())
+def test_an_embedding_model_writes_nothing(shared, path, body):
+    before = len(shared.engine.requests)
+    refused = post(shared.port, path, shared.api_key, json.dumps({"model": "embed"} | body).encode())
     assert refused.status == 400
-    assert "embed does not support chat" in refused.json["error"]["message"]
+    assert "embed does not support c" in refused.json["error"]["message"]
+    assert len(shared.engine.requests) == before
 
 
 def test_the_price_is_that_of_the_input_and_the_charge_is_the_cost_that_was_told(server):
@@ -178,8 +193,8 @@ def test_the_price_is_that_of_the_input_and_the_charge_is_the_cost_that_was_told
     assert record["output_tokens"] == 0
 
 
-def test_where_the_engine_does_not_count_a_token_is_four_bytes(server):
-    assert send(server, ["four", "eight ok"], model="embed-uncounted").json["usage"]["prompt_tokens"] == 4
+def test_where_the_engine_does_not_count_a_token_is_four_bytes(shared):
+    assert send(shared, ["four", "eight ok"], model="embed-uncounted").json["usage"]["prompt_tokens"] == 4
 
 
 def test_limits_and_ids_are_told_as_for_chat(server):
@@ -237,7 +252,7 @@ def test_an_engine_that_breaks_costs_nothing(server):
     assert server.charges() == []
 
 
-def test_without_credits_nothing_is_embedded(tmp_path):
+def test_without_credits_nothing_is_embedded(tmp_path: Path):
     server = ScriptedServer(tmp_path / "data", usd="0.000002")
     try:
         refused = send(server, "one two three")
@@ -249,16 +264,16 @@ def test_without_credits_nothing_is_embedded(tmp_path):
         server.stop()
 
 
-def test_an_embedding_model_is_listed_as_one_and_not_as_a_language_model(server):
+def test_an_embedding_model_is_listed_as_one_and_not_as_a_language_model(shared):
     def ids(path: str) -> list[str]:
-        body = request(server.port, "GET", path, x_api_key=server.api_key).json
+        body = request(shared.port, "GET", path, x_api_key=shared.api_key).json
         return [model["id"] for model in body.get("models") or body["data"]]
 
     assert "embed" in ids("/v1/embedding-models")
     assert "echo" not in ids("/v1/embedding-models")
     assert "embed" not in ids("/v1/language-models")
     assert {"embed", "echo"} <= set(ids("/v1/models"))
-    told = request(server.port, "GET", "/v1/embedding-models/embed", x_api_key=server.api_key).json
+    told = request(shared.port, "GET", "/v1/embedding-models/embed", x_api_key=shared.api_key).json
     assert (told["id"], told["prompt_text_token_price"]) == ("embed", PROMPT_TICKS)
     assert told["output_modalities"] == ["embeddings"]
-    assert request(server.port, "GET", "/v1/embedding-models/echo", x_api_key=server.api_key).status == 404
+    assert request(shared.port, "GET", "/v1/embedding-models/echo", x_api_key=shared.api_key).status == 404

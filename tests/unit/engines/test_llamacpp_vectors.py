@@ -1,6 +1,8 @@
 """The embedded engine makes vectors: the real child with a tiny encoder, against an oracle in plain Python."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -111,6 +113,14 @@ async def test_vectors_are_those_of_the_model_and_tokens_are_counted(tmp_path):
         # What its own tokenizer endpoint says goes back in.
         said = await engine.tokenize("tiny", "the cats")
         assert [token.token_id for token in said] == tokens("the", "cat", "##s")[1:-1]
+
+
+async def test_a_prompt_that_comes_while_the_child_is_gone_is_given_to_the_next_one(tmp_path):
+    async with running(tmp_path) as engine:
+        [expected], _, _ = await vectors(engine, "the cat")
+        assert engine.child is not None
+        os.kill(engine.child.pid, signal.SIGKILL)
+        assert (await vectors(engine, "the cat"))[0] == [expected]
 
 
 def test_prompts_go_together_as_far_as_a_batch_holds_them():
