@@ -65,6 +65,16 @@ def call_grammar(tools: Sequence[Tool], syntax: CallSyntax, *, parallel: bool) -
     return shapes.rules.text(_calls(tools, arguments, syntax, shapes.rules, parallel=parallel))
 
 
+def after_thoughts(grammar: str, opening: str, closing: str) -> str:
+    """The form of `grammar` behind thoughts, in which nothing begins like their end. Without an `opening` they are open
+    already."""
+    first, second = (f"\\{letter}" if letter in "[]" else letter for letter in closing[:2])
+    begins = literal(closing[0])
+    thoughts = f"([^{first}] | {begins}+ [^{first}{second}])*"
+    root = join(_exactly(opening), thoughts, f"{begins}* {literal(closing)} [ \\n]{{0,4}} form")
+    return f"root ::= {root}\nform ::= {grammar.removeprefix('root ::= ')}"
+
+
 def _arguments(tool: Tool, shapes: Shapes, place: str) -> int:
     if tool.parameters:
         return convert(tool.parameters, shapes, place, "object")

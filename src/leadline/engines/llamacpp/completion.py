@@ -10,7 +10,7 @@ import msgspec
 
 from leadline.chat.events import ChatEvent, Finished, FinishReason, Started, TokenLogprob, Usage
 from leadline.chat.request import ChatRequest, Tool
-from leadline.engines.format.grammar import call_grammar, json_grammar, schema_grammar
+from leadline.engines.format.grammar import after_thoughts, call_grammar, json_grammar, schema_grammar
 from leadline.engines.format.output import OutputParser
 from leadline.engines.format.template import ChatTemplate
 from leadline.engines.upstream.encode import encode_sampling
@@ -44,11 +44,19 @@ def must_call(request: ChatRequest) -> bool:
 
 
 def is_forced(request: ChatRequest) -> bool:
-    """Whether a grammar forces the answer's form from its first character on."""
+    """Whether a grammar forces the answer's form from its first character on, but for thoughts."""
     return must_call(request) or request.json_format is not None
 
 
-def _grammar(request: ChatRequest, template: ChatTemplate) -> str | None:
+def _grammar(request: ChatRequest, template: ChatTemplate, *, in_thoughts: bool) -> str | None:
+    """The form that is forced; thoughts that were asked for come before it."""
+    form, thinking = _form(request, template), template.thinking
+    if form is None or thinking is None or not request.thinks:
+        return form
+    return after_thoughts(form, "" if in_thoughts else thinking.opening, thinking.closing)
+
+
+def _form(request: ChatRequest, template: ChatTemplate) -> str | None:
     """What forces the answer's form: calls where one must be made, JSON where it is asked for."""
     if must_call(request):
         parallel = request.parallel_tool_calls and template.calls.many
@@ -59,8 +67,10 @@ def _grammar(request: ChatRequest, template: ChatTemplate) -> str | None:
     return json_grammar() if schema is None else schema_grammar(schema)
 
 
-def encode_completion(request: ChatRequest, prompt: str | list[int], template: ChatTemplate) -> bytes:
-    """The body. `prompt` is a text whose special tokens count, or tokens."""
+def encode_completion(
+    request: ChatRequest, prompt: str | list[int], template: ChatTemplate, *, in_thoughts: bool
+) -> bytes:
+    """The body. `prompt` is a text whose special tokens count, or tokens. `in_thoughts`: it ends within thoughts."""
     body: dict[str, Any] = {
         "prompt": prompt,
         "n_predict": request.max_output_tokens,
@@ -75,7 +85,7 @@ def encode_completion(request: ChatRequest, prompt: str | list[int], template: C
         body["preserved_tokens"] = template.calls.markers
     if template.thinking is not None and not request.prompts:
         body["preserved_tokens"] = (*body.get("preserved_tokens", ()), *template.thinking.markers)
-    if grammar := _grammar(request, template):
+    if grammar := _grammar(request, template, in_thoughts=in_thoughts):
         body["grammar"] = grammar
     return _json.encode(body | _EXTRA)
 

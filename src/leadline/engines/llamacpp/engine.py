@@ -176,9 +176,9 @@ class LlamaCppEngine:
             template.refuse_unknown(prompt, "prompt")
             return prompt
         shown = replace(request, tools=offered_tools(request))
-        # What must be JSON or a call from its first character on leaves no room for thoughts.
-        thinking = False if is_forced(request) else None if request.effort is None else request.thinks
-        return template.render(shown, thinking=thinking)
+        # What must be JSON or a call from its first character on leaves no room for thoughts that nobody asked for.
+        told = request.effort is not None or is_forced(request)
+        return template.render(shown, thinking=request.thinks if told else None)
 
     async def _tokens(self, pieces: Rendered) -> list[int]:
         """The prompt's tokens. What users wrote is ordinary text, whatever it looks like."""
@@ -253,8 +253,9 @@ class LlamaCppEngine:
         assert self._weights is not None
         template, pieces = self._weights.template, self._rendered(fitted)
         template.refuse_unknown((token_id for token_id, _ in fitted.sampling.logit_bias), "logit_bias")
-        body = encode_completion(fitted, await self._prompt(pieces), template)
-        decoder = CompletionDecoder(_parser(fitted, pieces, template), fitted.top_logprobs)
+        in_thoughts = _end_in_thoughts(pieces, template)
+        body = encode_completion(fitted, await self._prompt(pieces), template, in_thoughts=in_thoughts)
+        decoder = CompletionDecoder(_parser(fitted, template, in_thoughts=in_thoughts), fitted.top_logprobs)
         stream = self._ready_client().stream("/completion", body, decoder)
         async with self._room.take(tokens) as place, aclosing(stream) as batches:
             async for batch in batches:
@@ -393,16 +394,16 @@ class LlamaCppEngine:
         self._changed = asyncio.Event()
 
 
-def _parser(request: ChatRequest, pieces: Rendered, template: ChatTemplate) -> OutputParser:
+def _end_in_thoughts(pieces: Rendered, template: ChatTemplate) -> bool:
+    last = pieces[-1]
+    return template.thinking is not None and isinstance(last, Piece) and template.thinking.is_open(last.text)
+
+
+def _parser(request: ChatRequest, template: ChatTemplate, *, in_thoughts: bool) -> OutputParser:
     """What follows a plain prompt is plain text."""
-    thoughts, last = template.thinking if not request.prompts else None, pieces[-1]
-    return OutputParser(
-        template.calls,
-        thoughts,
-        offered_tools(request),
-        in_thoughts=thoughts is not None and isinstance(last, Piece) and thoughts.is_open(last.text),
-        parallel=request.parallel_tool_calls,
-    )
+    thinking = template.thinking if not request.prompts else None
+    offered, parallel = offered_tools(request), request.parallel_tool_calls
+    return OutputParser(template.calls, thinking, offered, in_thoughts=in_thoughts, parallel=parallel)
 
 
 @cache
