@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -68,10 +68,18 @@ async def answer_chat(pipeline: Pipeline, caller: Caller, exchange: Exchange, re
 
 
 async def start(pipeline: Pipeline, caller: Caller, exchange: Exchange, request: ChatRequest, form: Form) -> Generation:
-    """Admit `request`; the answer will tell its limits."""
+    """Admit `request`, which may wait for its model to load; the answer will tell its limits. With an Idempotency-Key
+    it goes on without whoever hangs up."""
     replayable = exchange.header(b"idempotency-key") is not None
     call = Call(exchange.request_id, exchange.path, form.stream is not None, form.scope, replayable=replayable)
-    generation = await pipeline.start(caller, request, call)
+    generation: Generation | None = None
+    try:
+        async with nullcontext() if replayable else exchange.while_connected():
+            generation = await pipeline.start(caller, request, call)
+    except ClientGone:
+        if generation is not None:
+            await generation.close()
+        raise
     exchange.headers += form.limits(generation.limits, now_microseconds())
     return generation
 

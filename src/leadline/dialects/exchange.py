@@ -135,7 +135,7 @@ class Exchange:
         """Cancel what is inside when the client hangs up, and raise ClientGone in its place."""
         task = self._task = asyncio.current_task()
         watch = asyncio.ensure_future(self._disconnected())
-        watch.add_done_callback(lambda _: self.drop())
+        watch.add_done_callback(lambda watch: None if watch.cancelled() else self.drop())
         try:
             yield
             if self.gone:

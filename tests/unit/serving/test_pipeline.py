@@ -175,7 +175,7 @@ async def test_a_prompt_that_fills_the_context_is_refused_with_both_numbers(hous
 async def test_an_engine_that_is_not_ready_is_unavailable_and_says_why(house):
     house.engine.ready = False
     with pytest.raises(Unavailable, match="loading"):
-        await house.start("echo", "a")
+        await house.start("free", "a")
 
 
 @pytest.mark.parametrize(("stream", "charged"), [(True, [INPUT + 2 * OUTPUT]), (False, [])])

@@ -35,7 +35,8 @@ async def create_completion(pipeline: Pipeline, caller: Caller, exchange: Exchan
 
 async def count_tokens(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     body = decode(await exchange.json_body(), CountBody)
-    tokens = await pipeline.count_prompt_tokens(caller, to_count_request(body))
+    async with exchange.while_connected():
+        tokens = await pipeline.count_prompt_tokens(caller, to_count_request(body))
     await exchange.respond_json({"input_tokens": tokens})
 
 

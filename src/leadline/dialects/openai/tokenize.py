@@ -18,7 +18,8 @@ class Body(msgspec.Struct):
 
 async def tokenize_text(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     body = decode(await exchange.json_body(), Body)
-    tokens = await pipeline.tokenize(caller, body.model, body.text)
+    async with exchange.while_connected():
+        tokens = await pipeline.tokenize(caller, body.model, body.text)
     await exchange.respond_json(
         {
             "token_ids": [

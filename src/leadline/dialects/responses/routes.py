@@ -67,7 +67,8 @@ async def count_input_tokens(pipeline: Pipeline, caller: Caller, exchange: Excha
     body = decode(await exchange.json_body(), Body)
     conversation = await conversation_of(pipeline, caller, exchange.request_id, body.input, body.previous_response_id)
     with naming(_FIELDS):
-        tokens = await pipeline.count_prompt_tokens(caller, to_request(body, to_messages(conversation)))
+        async with exchange.while_connected():
+            tokens = await pipeline.count_prompt_tokens(caller, to_request(body, to_messages(conversation)))
     await exchange.respond_json({"object": "response.input_tokens", "input_tokens": tokens})
 
 

@@ -349,7 +349,7 @@ class LlamaCppEngine:
             done_bytes = min(loaded_bytes, total_bytes)
             detail = f"loading {weights.path.name}, {done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB"
             self._loader.progress(done_bytes / max(1, total_bytes), detail)
-            if not self._was_ready:
+            if self.policy.at_start and not self._was_ready:
                 self.loading(done_bytes, total_bytes)
 
         try:
