@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from leadline.accounts.keys import ApiKey, ApiKeys
 from leadline.accounts.organisations import Organisations
 from leadline.catalog.catalog import Catalog, Model
@@ -154,14 +156,15 @@ class Pipeline:
             self._refuse_model(caller, model)
             request = _without_wishes(model, request)
             _refuse_what_it_lacks(model, request)
-            # Before money is set aside: it may wait for a load.
-            use = await model.engine.take()
-            refused.callback(use.close)
             prices = model.prices_at(began_at)
             hold = Hold(
                 *(str(call.request_id), organisation_id, caller.id, model.name, call.endpoint, NOTHING, began_at),
                 *(caller.name, caller.cap, call.replayable),
             )
+            self._refuse_without_means(request, prices, hold)
+            # Before money is set aside: it may wait for a load.
+            use = await model.engine.take()
+            refused.callback(use.close)
             upstream = replace(request, model=model.upstream_model)
             size = await self._affordable(model, upstream, await self._size(model, upstream), prices, hold)
             admission.take_tokens(size.tokens)
@@ -171,6 +174,13 @@ class Pipeline:
         upstream = replace(upstream, max_output_tokens=size.output_tokens)
         admitted = Admitted(request, upstream, call, model, prices, hold, admission, use)
         return self.running.begin(Generation(admitted, self.ledger, self.clock))
+
+    def _refuse_without_means(self, request: ChatRequest, prices: Prices, hold: Hold) -> None:
+        """Whoever cannot pay for a token makes no model load, nor another one go for it."""
+        least = prices.most(1, 0 if request.vectors else 1)
+        if self.ledger.available_ticks(hold) < least:
+            self.ledger.reserve(msgspec.structs.replace(hold, ticks=least))
+            raise AssertionError("what is not available cannot be reserved")
 
     async def _size(self, model: Model, request: ChatRequest) -> Size:
         """An upper bound that costs nothing to know; the tokenizer is asked only where that bound decides."""
