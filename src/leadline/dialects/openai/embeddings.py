@@ -4,7 +4,7 @@ import sys
 from array import array
 from base64 import b64encode
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,14 +16,12 @@ from leadline.dialects.exchange import Exchange
 from leadline.dialects.openai.encode import KEEP_ALIVE
 from leadline.dialects.openai.errors import encode_event
 from leadline.dialects.openai.limits import encode_limits
+from leadline.dialects.openai.prompts import WirePrompts, prompts_of
 from leadline.dialects.strict_json import decode
-from leadline.errors import InvalidRequest
 from leadline.serving.generation import Generation
 from leadline.serving.pipeline import Caller, Pipeline
 
-MOST_INPUTS = 128
 MOST_DIMENSIONS = 65_536
-_Token = Annotated[int, Meta(ge=0, lt=2**31)]
 _json = msgspec.json.Encoder()
 
 
@@ -31,7 +29,7 @@ class Body(msgspec.Struct):
     """`user` and unknown fields have no effect."""
 
     model: Annotated[str, Meta(min_length=1, max_length=256)]
-    input: str | list[str | _Token | list[_Token]]
+    input: WirePrompts
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1, le=MOST_DIMENSIONS)] | None = None
     user: str | None = None
@@ -39,7 +37,7 @@ class Body(msgspec.Struct):
 
 async def create_embeddings(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     body = decode(await exchange.json_body(), Body)
-    prompts = _prompts(body.input)
+    prompts = prompts_of(body.input, "input")
     request = ChatRequest(body.model, (), choices=len(prompts), prompts=prompts, vectors=Vectors(body.dimensions))
 
     def whole(generation: Generation) -> "_Encoder":
@@ -47,25 +45,6 @@ async def create_embeddings(pipeline: Pipeline, caller: Caller, exchange: Exchan
 
     form = Form(None, whole, encode_event, encode_limits, KEEP_ALIVE, "embed")
     await answer_chat(pipeline, caller, exchange, request, form)
-
-
-def _prompts(given: str | list[Any]) -> tuple[str | tuple[int, ...], ...]:
-    """Texts, or tokens of the model's own vocabulary: one alone, or a list of one kind."""
-    entries = [given] if isinstance(given, str) else given
-    kinds = {type(entry) for entry in entries}
-    if len(kinds) > 1:
-        raise InvalidRequest("input mixes kinds. Send a string, strings, tokens, or lists of tokens.", "input")
-    if kinds == {int}:
-        entries = [entries]
-    if not entries:
-        raise InvalidRequest("input is empty. Send at least one text.", "input")
-    if len(entries) > MOST_INPUTS:
-        raise InvalidRequest(f"input has {len(entries)} entries, more than {MOST_INPUTS}. Send fewer at once.", "input")
-    for number, entry in enumerate(entries):
-        if not entry:
-            at = "input" if isinstance(given, str) else f"input[{number}]"
-            raise InvalidRequest(f"{at} is empty. Send at least one word.", at)
-    return tuple(entry if isinstance(entry, str) else tuple(entry) for entry in entries)
 
 
 @dataclass(frozen=True, slots=True)
