@@ -23,7 +23,6 @@ from leadline.chat.request import (
     ToolChoice,
     ToolResult,
 )
-from leadline.dialects.anthropic.encode import ShownThoughts
 from leadline.dialects.strict_json import convert
 from leadline.errors import InvalidRequest, ThreadsUnsupported
 
@@ -149,13 +148,6 @@ def to_request(body: Body) -> ChatRequest:
         ),
         stop=tuple(body.stop_sequences or ()),
     )
-
-
-def shown_thoughts(body: Body, request: ChatRequest) -> ShownThoughts:
-    """What the answer shows of thoughts. Some models think, whatever they are told."""
-    if request.effort == "none":
-        return "none"
-    return "signed" if body.thinking is not None and body.thinking.display == "omitted" else "all"
 
 
 def to_count_request(body: CountBody) -> ChatRequest:

@@ -3,10 +3,11 @@
 from datetime import UTC, datetime
 from functools import partial
 
+from leadline.chat.request import ChatRequest
 from leadline.dialects.answers import Form, answer_chat, collected
 from leadline.dialects.anthropic import complete
-from leadline.dialects.anthropic.decode import Body, CountBody, shown_thoughts, to_count_request, to_request
-from leadline.dialects.anthropic.encode import KEEP_ALIVE, EventEncoder, encode_answer
+from leadline.dialects.anthropic.decode import Body, CountBody, to_count_request, to_request
+from leadline.dialects.anthropic.encode import KEEP_ALIVE, EventEncoder, ShownThoughts, encode_answer
 from leadline.dialects.anthropic.errors import encode_event
 from leadline.dialects.anthropic.limits import encode_limits
 from leadline.dialects.exchange import Exchange
@@ -20,10 +21,17 @@ from leadline.serving.pipeline import Caller, Pipeline
 async def create_message(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     body = decode(await exchange.json_body(), Body)
     request = to_request(body)
-    thoughts = shown_thoughts(body, request)
+    thoughts = _shown_thoughts(body, request)
     stream, whole = partial(EventEncoder, thoughts=thoughts), collected(partial(encode_answer, thoughts=thoughts))
     form = Form(stream if body.stream else None, whole, encode_event, encode_limits, KEEP_ALIVE)
     await answer_chat(pipeline, caller, exchange, request, form)
+
+
+def _shown_thoughts(body: Body, request: ChatRequest) -> ShownThoughts:
+    """What the answer shows of thoughts. Some models think, whatever they are told."""
+    if request.effort == "none":
+        return "none"
+    return "signed" if body.thinking is not None and body.thinking.display == "omitted" else "all"
 
 
 async def create_completion(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:

@@ -63,7 +63,6 @@ def _is_language_model(card: ModelCard) -> bool:
 
 
 def _language_model(card: ModelCard) -> Json:
-    thinks = "reasoning" in card.capabilities
     return {
         **_identity(card),
         "fingerprint": card.fingerprint,
@@ -72,12 +71,12 @@ def _language_model(card: ModelCard) -> Json:
         "output_modalities": ["text"],
         **_prices(card),
         **_long_context_prices(card),
-        **({"capabilities": {"reasoning_effort": EFFORTS}} if thinks else {}),
+        **_capabilities(card),
     }
 
 
 def _model(card: ModelCard) -> Json:
-    model = {**_identity(card), **_prices(card)}
+    model = {**_identity(card), **_prices(card), **_capabilities(card)}
     if card.long_context_threshold:
         model |= _long_context_prices(card)
     if card.context_tokens is not None:
@@ -103,6 +102,10 @@ def _prices(card: ModelCard) -> Json:
         "prompt_image_token_price": card.image_ticks,
         "completion_text_token_price": card.output_ticks,
     }
+
+
+def _capabilities(card: ModelCard) -> Json:
+    return {"capabilities": {"reasoning_effort": EFFORTS}} if "reasoning" in card.capabilities else {}
 
 
 def _long_context_prices(card: ModelCard) -> Json:
