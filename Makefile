@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 JS := tests/conformance/javascript
+OLDER := tests/conformance/older
 
 .PHONY: run install test check bench proof dev lock
 
@@ -33,11 +34,12 @@ proof: dev ## The long counts.
 	$(BIN)/python -m tests.proof
 	$(BIN)/python -m pytest -m model tests/faults
 
-dev: $(VENV)/.dev $(JS)/node_modules/.installed
+dev: $(VENV)/.dev $(VENV)/older/.installed $(JS)/node_modules/.installed
 
 lock: $(VENV)/.dev ## Resolve the dependencies anew.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate pyproject.toml --group build -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate pyproject.toml --group dev -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate $(OLDER)/requirements.in -o $(OLDER)/requirements.lock
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Leadline needs Python 3.11 or newer.")'
@@ -51,6 +53,12 @@ $(VENV)/.installed: $(VENV)/.made requirements.lock pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.installed requirements-dev.lock
 	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements-dev.lock
+	touch $@
+
+# The Python SDKs' majors before the newest, in a folder of their own: two of one cannot live in one environment.
+$(VENV)/older/.installed: $(VENV)/.made $(OLDER)/requirements.lock
+	rm -rf $(VENV)/older
+	$(PIP) install --quiet --require-hashes --only-binary :all: --target $(VENV)/older -r $(OLDER)/requirements.lock
 	touch $@
 
 # The JavaScript SDKs, for their tests. Without Node those tests skip, and say so.

@@ -74,7 +74,9 @@ def test_no_module_is_dead():
     assert dead == []
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "requirements-dev.lock", "tests/conformance/older/requirements.lock"]
+)
 def test_locks_hold_hashes_and_no_hosts(lock):
     text = (ROOT / lock).read_text()
     pins = re.findall(r"^([a-z0-9._-]+)==\S+(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL | re.IGNORECASE)

@@ -1,0 +1,62 @@
+"""The Python SDKs' newest major and the one before it find the same. Two majors cannot live in one environment: the
+older ones lie in a folder of their own, which `make dev` fills from `requirements.lock`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from leadline.chat.events import ChoiceFinished, Finished, Started, TextDelta, Usage
+from tests.scripted.engine import SCRIPTS, prompt_tokens
+from tests.scripted.server import ScriptedServer
+from tests.weights import missing
+
+MATRIX = Path(__file__).with_name("matrix.py")
+OLDER = Path(sys.prefix) / "older"
+CHECKS = 13
+
+
+def capital(request):
+    """An answer in JSON."""
+    prompt = prompt_tokens(request)
+    yield (Started(prompt),)
+    yield (TextDelta('{"capital":'), TextDelta('"Paris"}'))
+    yield (ChoiceFinished("stop"), Finished(Usage(prompt, output_tokens=2)))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ScriptedServer]:
+    server = ScriptedServer(tmp_path / "data", scripts=SCRIPTS | {"json": capital})
+    yield server
+    server.stop()
+
+
+def find(server: ScriptedServer, *options: str, path: Path | None = None) -> list[str]:
+    """The lines of the matrix."""
+    places = {"BASE_URL": server.base_url, "API_KEY": server.api_key, "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, *options, MATRIX],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=places if path is None else places | {"PYTHONPATH": str(path)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_newest_sdks_find_what_they_expect(server):
+    assert len(find(server)) == CHECKS
+
+
+def test_the_majors_before_them_find_the_same(server):
+    if not (OLDER / "openai").is_dir():
+        missing(f"The older SDKs are not in {OLDER.name}. Run `make dev`.")
+    lines = find(server, "-S", path=OLDER)
+    assert len(lines) == CHECKS
+    assert "openai 1.109.1 chat_completions" in lines
+    assert "anthropic 0.125.0 messages" in lines
