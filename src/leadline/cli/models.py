@@ -161,7 +161,7 @@ def _weights(weights: list[dict[str, Any]]) -> str:
 
 def _abilities(facts: Mapping[str, Any]) -> str:
     if facts["pooling"]:
-        return "embeddings" if facts["pooling"] != "rank" else "ranking"
+        return "embeddings" if facts["embeds"] else "ranking"
     return "chat, thinks" if facts["thinking"] else "chat" if facts["chat_template"] else "plain text"
 
 
@@ -189,8 +189,8 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 def _sections(facts: Mapping[str, Any]) -> str:
     """What makes a model of them in leadline.toml."""
-    name, embeds = facts["name"], facts["pooling"] in ("mean", "cls", "last")
-    prices = "{ input = 0.10 }" if embeds else "{ input = 0.10, output = 0.40 }"
+    name = facts["name"]
+    prices = "{ input = 0.10 }" if facts["embeds"] else "{ input = 0.10, output = 0.40 }"
     return (
         f'[[engines]]\nname = "{name}"\nkind = "llamacpp"\nweights = "{name}"\nload = "demand"\n\n'
         f'[[models]]\nname = "{name}"\nengine = "{name}"\nprices = {prices}   # USD per million tokens\n'

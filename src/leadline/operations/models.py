@@ -121,26 +121,28 @@ def _provider(wanted: str, store: Store, hub: Hub, watch: Watch) -> Provide:
             path = await asyncio.to_thread(store.resolve, wanted)
         digest = await asyncio.to_thread(store.digest, path)
         description = await asyncio.to_thread(describe, path)
+        template, usable = _template(description)
+        if not usable:
+            _log.warning("the chat template cannot be used", extra={"weights": path.name})
         return Weights(
-            *(path, digest, description.context_tokens, _template(path, description)),
+            *(path, digest, description.context_tokens, template),
             *(store.size_bytes(path), description.make.cache_bytes),
-            embeds=description.make.pooling in ("mean", "cls", "last"),
+            embeds=description.make.embeds,
         )
 
     return provide
 
 
-def _template(path: Path, description: Description) -> ChatTemplate:
-    """The file's own chat template; a plain one where there is none, or where it cannot be used."""
+def _template(description: Description) -> tuple[ChatTemplate, bool]:
+    """The file's own chat template, or a plain one where there is none; False where it has one that cannot be used."""
     words = Vocabulary(
         *(description.bos, description.eos, description.adds_bos, description.special_tokens),
         tokens=description.vocabulary_tokens,
     )
     try:
-        return ChatTemplate(description.chat_template, words)
+        return ChatTemplate(description.chat_template, words), True
     except TemplateUnusable:
-        _log.warning("the chat template cannot be used", extra={"weights": path.name})
-        return ChatTemplate(None, words)
+        return ChatTemplate(None, words), False
 
 
 def _sentence(name: str, now: Progress) -> str:
@@ -202,7 +204,7 @@ async def pull_weights(
 def weights_facts(store: Store, name: str, path: Path) -> dict[str, Any]:
     """What a model's file says of it. WeightsUnusable where it is damaged."""
     description = describe(path)
-    make, template = description.make, _template(path, description)
+    make, (template, usable) = description.make, _template(description)
     return {
         "name": name,
         "path": str(path),
@@ -213,8 +215,9 @@ def weights_facts(store: Store, name: str, path: Path) -> dict[str, Any]:
         "parameters": make.parameters or None,
         "quantisation": make.quantisation,
         "context_tokens": description.context_tokens,
+        "embeds": make.embeds,
         "pooling": make.pooling,
-        "chat_template": description.chat_template is not None,
+        "chat_template": description.chat_template is not None and usable,
         "tool_calls": template.calls.name,
         "thinking": template.thinking is not None,
         "token_cache_bytes": make.cache_bytes,

@@ -71,6 +71,11 @@ class Make:
     cache_bytes: int = 0
     pooling: Pooling | None = None
 
+    @property
+    def embeds(self) -> bool:
+        """Whether it makes embeddings, and no text."""
+        return self.pooling in ("mean", "cls", "last")
+
 
 @dataclass(frozen=True, slots=True)
 class Description:

@@ -1,4 +1,4 @@
-"""What a GGUF file says of its model's texts: template, tokens of beginning and end, special tokens, context."""
+"""What a GGUF file says of its model: its make, its context, and its texts: template and special tokens."""
 
 import struct
 import time
@@ -13,60 +13,11 @@ from hypothesis import strategies as st
 from leadline.chat.request import ChatRequest, Message, Text
 from leadline.engines.format.marks import prompt_text
 from leadline.engines.format.template import ChatTemplate, Vocabulary
-from leadline.weights.gguf import Description, context_tokens, describe
+from leadline.weights.gguf import Description, Make, context_tokens, describe
 from leadline.weights.store import WeightsUnusable
+from tests.scripted.gguf import CONTROL, NORMAL, SMALL, TOKENS, gguf, string, value
 
-DEFAULT_MODEL = Path(__file__).parents[4] / ".cache" / "models" / "smollm2-135m-instruct.gguf"
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
-
-
-def string(text: str) -> bytes:
-    encoded = text.encode()
-    return struct.pack("<Q", len(encoded)) + encoded
-
-
-def value(said: Any) -> bytes:
-    """The kind and the value: text, whole numbers, truths, and lists of texts or of 32-bit numbers."""
-    match said:
-        case bool():
-            return struct.pack("<I?", 7, said)
-        case str():
-            return struct.pack("<I", 8) + string(said)
-        case int():
-            return struct.pack("<II", 4, said)
-        case [str(), *_]:
-            return struct.pack("<IIQ", 9, 8, len(said)) + b"".join(map(string, said))
-        case _:
-            return struct.pack("<IIQ", 9, 5, len(said)) + struct.pack(f"<{len(said)}i", *said)
-
-
-def gguf(said: dict[str, Any]) -> bytes:
-    entries = b"".join(string(key) + value(item) for key, item in said.items())
-    return struct.pack("<4sIQQ", b"GGUF", 3, 0, len(said)) + entries
-
-
-TOKENS = {
-    "<unk>": UNKNOWN,
-    "<s>": CONTROL,
-    "</s>": CONTROL,
-    "hello": NORMAL,
-    "<tool_call>": USER_DEFINED,
-    "[INST]": USER_DEFINED,
-    "    ": USER_DEFINED,
-    "<end_of_turn>": NORMAL,
-    "\n": CONTROL,
-}
-SMALL = {
-    "general.architecture": "llama",
-    "tokenizer.ggml.model": "llama",
-    "tokenizer.ggml.tokens": list(TOKENS),
-    "tokenizer.ggml.scores": [0, 1, 2],
-    "tokenizer.ggml.token_type": list(TOKENS.values()),
-    "tokenizer.ggml.bos_token_id": 1,
-    "tokenizer.ggml.eos_token_id": 2,
-    "tokenizer.chat_template": "{{ bos_token }}é",
-    "llama.context_length": 4096,
-}
+DEFAULT_MODEL = Path(__file__).parents[3] / ".cache" / "models" / "smollm2-135m-instruct.gguf"
 
 
 @pytest.fixture
@@ -88,12 +39,64 @@ def test_a_file_describes_its_model(file: Path):
         adds_bos=True,
         special_tokens=("</s>", "<end_of_turn>", "<s>", "<tool_call>", "<unk>", "[INST]"),
         vocabulary_tokens=len(TOKENS),
+        make=Make("Tiny", "llama", "Q4_K_M", 0, cache_bytes=2 * 3 * 2 * (16 + 16)),
     )
     assert context_tokens(file) == 4096
 
 
 def test_a_file_that_says_nothing_describes_nothing(file: Path):
     assert described(file, {}) == Description(2048, None, None, None, adds_bos=False, special_tokens=())
+
+
+def test_parameters_are_the_numbers_of_all_tensors(file: Path):
+    file.write_bytes(gguf(SMALL, (64, 100), (64,), (2, 3, 4, 5)))
+    assert describe(file).make.parameters == 6400 + 64 + 120
+    file.write_bytes(gguf(SMALL | {"split.count": 2}, (64, 100)))
+    assert describe(file).make.parameters == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "cache_bytes"),
+    [
+        ({"llama.attention.head_count_kv": [2, 1, 0]}, 2 * 3 * (16 + 16)),
+        ({"llama.attention.key_length": 8, "llama.attention.value_length": 4}, 2 * 3 * 2 * (8 + 4)),
+        ({"llama.attention.head_count": 0}, 0),
+        ({"llama.block_count": "three"}, 0),
+    ],
+)
+def test_what_a_token_takes_in_the_cache_follows_the_models_heads(file: Path, said: dict[str, Any], cache_bytes: int):
+    assert described(file, SMALL | said).make.cache_bytes == cache_bytes
+
+
+@pytest.mark.parametrize(
+    ("number", "pooling"), [(0, None), (1, "mean"), (2, "cls"), (3, "last"), (4, "rank"), (9, None)]
+)
+def test_a_model_that_pools_makes_embeddings_or_ranks(file: Path, number: int, pooling: str | None):
+    assert described(file, SMALL | {"llama.pooling_type": number}).make.pooling == pooling
+
+
+@pytest.mark.skipif(not DEFAULT_MODEL.is_file(), reason="the default model's weights are not here")
+def test_the_default_model_is_what_it_is_known_as():
+    make = describe(DEFAULT_MODEL).make
+
+    assert (make.architecture, make.quantisation, make.parameters) == ("llama", "Q4_1", 134_515_008)
+    assert make.cache_bytes == 30 * 3 * 64 * 2 * 2
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        string("a") + struct.pack("<I", 2**32 - 1),
+        string("a") + struct.pack("<I", 9) + bytes(8 * 9 + 12),
+        struct.pack("<Q", 2**63),
+        b"",
+    ],
+)
+def test_a_file_that_lies_about_its_tensors_is_damaged(file: Path, tensor: bytes):
+    file.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 1, 0) + tensor)
+
+    with pytest.raises(WeightsUnusable, match="damaged"):
+        describe(file)
 
 
 @pytest.mark.parametrize(

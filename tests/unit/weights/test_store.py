@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from leadline.weights.pull import adopt
 from leadline.weights.store import Store, WeightsMissing, WeightsUnusable, check_gguf
 
 Gguf = Callable[..., bytes]
@@ -170,3 +171,89 @@ def test_versions_two_and_three_of_gguf_are_taken(gguf: Gguf, tmp_path: Path, ve
     file.write_bytes(gguf(version=version))
 
     check_gguf(file)
+
+
+def parts_of(gguf: Gguf, folder: Path, name: str = "Big-Q4_0", count: int = 3) -> list[Path]:
+    """A model that was split into files."""
+    files = [folder / f"{name}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+    for number, file in enumerate(files):
+        file.write_bytes(gguf(seed=number))
+    return files
+
+
+async def test_a_split_model_is_adopted_with_all_its_files_and_removed_with_them(
+    gguf: Gguf, store: Store, tmp_path: Path
+):
+    files = parts_of(gguf, tmp_path)
+
+    path = await adopt(store, files[0], None)
+
+    assert path == store.path("big-q4_0") == store.resolve("big-q4_0")
+    assert [file.read_bytes() for file in store.files(path)] == [file.read_bytes() for file in files]
+    [listed] = store.list()
+    assert (listed.name, listed.size_bytes) == ("big-q4_0", 3 * len(gguf()))
+    store.remove("big-q4_0")
+    assert list(store.folder.glob("*.gguf*")) == []
+
+
+def test_the_digest_of_a_split_model_covers_every_file(gguf: Gguf, store: Store, tmp_path: Path):
+    files = parts_of(gguf, tmp_path)
+    before = store.digest(files[0])
+
+    files[2].write_bytes(gguf(seed=9, filling_bytes=1001))
+
+    assert store.digest(files[0]) != before
+
+
+async def test_a_split_model_that_lacks_a_file_is_not_there(gguf: Gguf, store: Store, tmp_path: Path):
+    files = parts_of(gguf, tmp_path)
+    path = await adopt(store, files[0], None)
+
+    store.files(path)[1].unlink()
+
+    assert store.path("big-q4_0") is None
+    assert store.list() == []
+
+
+async def test_a_linked_model_stays_where_it_is(gguf: Gguf, store: Store, tmp_path: Path):
+    file = tmp_path / "Mine.gguf"
+    file.write_bytes(gguf())
+
+    path = await adopt(store, file, None, link=True)
+
+    assert (path.is_symlink(), path.read_bytes()) == (True, gguf())
+    assert store.list()[0].sha256 == hashlib.sha256(gguf()).hexdigest()
+    store.remove("mine")
+    assert file.read_bytes() == gguf()
+
+
+async def test_a_link_whose_file_is_gone_is_no_model(gguf: Gguf, store: Store, tmp_path: Path):
+    file = tmp_path / "mine.gguf"
+    file.write_bytes(gguf())
+    await adopt(store, file, None, link=True)
+
+    file.unlink()
+
+    assert store.path("mine") is None
+    assert store.list() == []
+
+
+def test_what_is_downloaded_is_forgotten_after_a_week(gguf: Gguf, store: Store):
+    old, new = store.parts() / "old.part", store.parts() / "new.part"
+    for part in (old, new):
+        part.write_bytes(b"GG")
+    os.utime(old, (0, 0))
+
+    assert list(store.parts().iterdir()) == [new]
+
+
+def test_files_with_another_digest_leave_the_store_as_it_was(gguf: Gguf, store: Store):
+    good, bad = store.parts() / "good.part", store.parts() / "bad.part"
+    for part in (good, bad):
+        part.write_bytes(gguf())
+
+    with pytest.raises(WeightsUnusable, match="checksum"):
+        store.keep("big", [(good, hashlib.sha256(gguf()).hexdigest()), (bad, "0" * 64)], "hf:a/b")
+
+    assert store.list() == []
+    assert good.is_file()
