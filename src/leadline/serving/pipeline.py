@@ -251,7 +251,8 @@ def _refuse_endpoint(caller: Caller, scope: str) -> None:
 
 def _without_wishes(model: Model, request: ChatRequest) -> ChatRequest:
     """A model that cannot think is not told how hard to."""
-    if "reasoning" in model.capabilities or (request.thinks and not request.effort_is_wish):
+    effort = request.effort
+    if effort is None or (effort != "none" and not request.effort_is_wish) or "reasoning" in model.capabilities:
         return request
     return replace(request, effort=None)
 

@@ -1,13 +1,14 @@
 """`POST /v1/completions` with the OpenAI SDK, against the scripted engine: a prompt is continued by its own words."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import openai
 import pytest
 from openai.types import Completion
 
-from tests.raw import post
+from tests.raw import open_post, post
 from tests.scripted.server import ScriptedServer
 
 PATH = "/v1/completions"
@@ -192,3 +193,25 @@ async def test_the_async_client_streams_too(server):
     async with openai.AsyncOpenAI(base_url=f"{server.base_url}/v1", api_key=server.api_key) as client:
         stream = await client.completions.create(model="echo", prompt="what is it", stream=True)
         assert "".join([chunk.choices[0].text async for chunk in stream]) == "what is it"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_repeated_completion_is_the_same_answer_for_one_charge(server, stream):
+    body = json.dumps({"model": "echo", "prompt": ["one", "two"], "stream": stream}).encode()
+    first, second = (post(server.port, PATH, server.api_key, body, idempotency_key="k") for _ in range(2))
+    assert (first.status, second.status) == (200, 200)
+    assert second.headers["idempotent-replayed"] == "true"
+    texts = [re.findall(rb"data: (.*)\n\n", answer.body) if stream else [answer.body] for answer in (first, second)]
+    assert texts[0] == texts[1] != []
+    assert len(server.charges()) == 1
+
+
+def test_hanging_up_stops_the_engine_for_every_choice_and_pays_for_what_came(server):
+    raw = open_post(server.port, PATH, server.api_key, {"model": "slow", "prompt": ["a", "b"], "stream": True})
+    raw.read_until(b"three")
+    raw.hang_up()
+    server.wait_until(lambda: len(server.engine.aborted) == 2)
+    server.wait_until(lambda: server.instance.ledger.balance(server.organisation_id).held_ticks == 0)
+    [charge] = server.charges()
+    assert charge.reason == "interrupted"
+    assert 2 * 10_000 < -charge.amount_ticks <= 2 * 10_000 + 6 * 20_000
