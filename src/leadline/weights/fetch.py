@@ -16,7 +16,6 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, cast
-from urllib.parse import urlsplit
 
 _PART_OF_SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -37,7 +36,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of the model. `url` is where its content is."""
+    """One file of the model. `url` is the hub's own: it leads on to the content, for a while."""
 
     file: str
     size_bytes: int
@@ -67,7 +66,7 @@ def _fetch(repository: str, file: str | None, quantisation: str | None, folder: 
         raise Failed("full")
     before = 0
     for part in parts:
-        _download(repository, part, folder, before)
+        _download(part, folder, before)
         before += part.size_bytes
 
 
@@ -100,22 +99,21 @@ def _is_of(name: str, quantisation: str) -> bool:
 def _part(repository: str, name: str, revision: str | None) -> Part:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    about = get_hf_file_metadata(hf_hub_url(repository, name, revision=revision), timeout=30.0)
+    url = hf_hub_url(repository, name, revision=revision)
+    about = get_hf_file_metadata(url, timeout=30.0)
     if about.size is None or _SHA256.fullmatch(about.etag or "") is None:
         raise Failed("no checksum")
-    return Part(name, about.size, cast(str, about.etag), about.location)
+    return Part(name, about.size, cast(str, about.etag), url)
 
 
-def _download(repository: str, part: Part, folder: Path, before: int) -> None:
-    """Go on with what is there of the file. A redirect's target gets no token of the hub's."""
+def _download(part: Part, folder: Path, before: int) -> None:
+    """Go on with what is there of the file."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     # What is read at once is lost when the connection breaks in its midst.
     constants.DOWNLOAD_CHUNK_SIZE = _CHUNK_BYTES
-    home = urlsplit(part.url).netloc == urlsplit(constants.ENDPOINT).netloc
-    headers = build_hf_headers() if home else build_hf_headers(token=False)
     path = folder / f"{part.sha256}.part"
     with path.open("ab") as file:
         try:
@@ -130,7 +128,7 @@ def _download(repository: str, part: Part, folder: Path, before: int) -> None:
             part.url,
             cast(Any, told),
             resume_size=there_bytes,
-            headers=headers | {"Accept-Encoding": "identity"},
+            headers=build_hf_headers() | {"Accept-Encoding": "identity"},
             expected_size=part.size_bytes,
         )
 

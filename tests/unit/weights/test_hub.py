@@ -202,12 +202,14 @@ async def test_terms_that_were_not_agreed_to(hub: ScriptedHub, store: Store):
     assert "consent to terms" in await failure(store, hub)
 
 
-async def test_the_token_goes_to_the_hub(hub: ScriptedHub, store: Store, monkeypatch: pytest.MonkeyPatch):
+async def test_the_token_goes_to_the_hub_alone(hub: ScriptedHub, store: Store, monkeypatch: pytest.MonkeyPatch):
     hub.token = "hf_secret"
     assert "private" in await failure(store, hub)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
 
     assert (await pull(store, hub)).is_file()
+    tokens = {one.path.split("/")[1]: one.token for one in hub.asked[1:]}
+    assert tokens == {"api": "hf_secret", "northwind": "hf_secret", "content": None}
 
 
 async def test_a_hub_that_is_not_there(store: Store, hub: ScriptedHub):
