@@ -63,6 +63,9 @@ def test_the_result_of_a_function_is_that_of_its_call(server, client):
     assert [call.name for call in calls] == ["weather"] * 2
     assert [call.call_id for call in calls] == [result.call_id for result in results]
     assert len({call.call_id for call in calls}) == 2
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model="weather", messages=[*ASK, called, result, result], functions=FUNCTIONS)
+    assert refused.value.param == "messages[3].name"
 
 
 @pytest.mark.parametrize("mode", ["auto", "required"])

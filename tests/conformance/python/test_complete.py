@@ -56,6 +56,7 @@ def test_the_prompts_turns_are_messages_and_what_stands_before_them_the_system_p
     sampling = request.sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k, request.effort) == (0.5, 0.25, 3, "none")
     assert request.prompts == ()
+    assert request.stop == ("\n\nHuman:",)
 
 
 @pytest.mark.parametrize("stream", [False, True])
