@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.remote import Remote, remote_server
 from tests.live import LiveServer
 from tests.weights import default_weights, missing
 
@@ -21,6 +22,13 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     server = LiveServer(tmp_path_factory.mktemp("live") / "data")
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+    """One server on a remote one for all tests of a file."""
+    with remote_server(tmp_path_factory.mktemp("remote") / "data") as remote:
+        yield remote
 
 
 @pytest.fixture(scope="session")

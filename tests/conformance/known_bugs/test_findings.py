@@ -6,7 +6,7 @@ import pytest
 from anthropic import beta_tool
 
 from tests.conformance.grammar import messages
-from tests.conformance.known_bugs.conftest import Remote
+from tests.conformance.remote import Remote
 from tests.conformance.told import PATHS, ask
 from tests.raw import post, request
 from tests.scripted.server import ScriptedServer

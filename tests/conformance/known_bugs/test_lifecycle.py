@@ -3,7 +3,7 @@ the engine: its connection ends."""
 
 import pytest
 
-from tests.conformance.known_bugs.conftest import Remote
+from tests.conformance.remote import Remote
 from tests.conformance.told import PATHS, question
 from tests.raw import open_post
 from tests.scripted.upstream import Reply, delta, sse

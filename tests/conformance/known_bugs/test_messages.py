@@ -6,7 +6,7 @@ import anthropic
 import pytest
 
 from tests.conformance.grammar import messages
-from tests.conformance.known_bugs.conftest import KINDS, Remote
+from tests.conformance.remote import KINDS, Remote
 from tests.conformance.told import PATHS, ask
 from tests.scripted.upstream import Reply, delta, finish, refusal, sse
 

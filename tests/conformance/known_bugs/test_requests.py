@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tests.conformance.known_bugs.conftest import Remote
+from tests.conformance.remote import Remote
 from tests.conformance.told import FORMS, ask, told
 from tests.scripted.upstream import Reply, delta, sse
 

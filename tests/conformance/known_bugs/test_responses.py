@@ -5,7 +5,7 @@ import openai
 import pytest
 
 from tests.conformance.grammar.responses import check, frames
-from tests.conformance.known_bugs.conftest import Remote
+from tests.conformance.remote import Remote
 from tests.conformance.told import ask
 from tests.scripted.upstream import Reply, delta, finish, sse
 

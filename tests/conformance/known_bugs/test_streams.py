@@ -6,7 +6,7 @@ import pytest
 
 from leadline.dialects import answers
 from tests.conformance.grammar import chat
-from tests.conformance.known_bugs.conftest import KINDS, Remote
+from tests.conformance.remote import KINDS, Remote
 from tests.conformance.told import PATHS, ask, question, told
 from tests.raw import open_post
 from tests.scripted.upstream import Reply, delta, finish, sse

@@ -1,10 +1,10 @@
 """A server whose models `openai` and `vllm` run on a remote server that says what a test makes it say."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-
-import pytest
 
 from leadline.engines.upstream.engine import UpstreamEngine
 from tests.conformance.told import FORMS, Told, everywhere
@@ -30,12 +30,14 @@ class Remote:
         return one
 
 
-@pytest.fixture(scope="module")
-def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+@contextmanager
+def remote_server(data: Path) -> Iterator[Remote]:
+    data.mkdir(mode=0o700)
+    (data / "leadline.toml").write_text("[limits.default]\nrequests_per_minute = 0\ntokens_per_minute = 0\n")
     upstream = ScriptedUpstream()
     with upstream.aside():
         engines = {kind: UpstreamEngine(kind, kind, upstream.url) for kind in KINDS}
-        server = ScriptedServer(tmp_path_factory.mktemp("remote") / "data", "1000", engines=engines)
+        server = ScriptedServer(data, "1000", engines=engines)
         server.wait_until(lambda: all(engine.status.ready for engine in engines.values()))
         yield Remote(server, upstream)
         server.stop()
