@@ -51,13 +51,21 @@ def _logprobs(logprobs: tuple[TokenLogprob, ...], offset: int) -> Json:
     offsets = [offset]
     for logprob in logprobs[:-1]:
         offsets.append(offsets[-1] + len(logprob.token))
-    tops = [{_token(other): other.logprob for other in reversed(logprob.top)} for logprob in logprobs]
+    tops = [_by_token(logprob.top) for logprob in logprobs]
     return {
         "tokens": tokens,
         "token_logprobs": [logprob.logprob for logprob in logprobs],
         "top_logprobs": tops if any(tops) else None,
         "text_offset": offsets,
     }
+
+
+def _by_token(logprobs: tuple[TokenLogprob, ...]) -> dict[str, float]:
+    """The likeliest first; of two that look alike it stands for both."""
+    found: dict[str, float] = {}
+    for logprob in logprobs:
+        found.setdefault(_token(logprob), logprob.logprob)
+    return found
 
 
 def _token(logprob: TokenLogprob) -> str:
