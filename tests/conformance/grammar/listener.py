@@ -94,7 +94,7 @@ class _Sender:
 
 def _check(heard: Heard) -> None:
     # They build large validators, and many tests need none.
-    from tests.conformance.grammar import answers, chat, messages, responses
+    from tests.conformance.grammar import answers, chat, completions, messages, responses
 
     if not heard.path.startswith("/v1/"):
         return
@@ -112,6 +112,8 @@ def _check(heard: Heard) -> None:
             asked = json.loads(b"".join(heard.asked))
             includes_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
             chat.check(body, asked.get("n") or 1, includes_usage=includes_usage, cut=heard.cut)
+        case "/v1/completions" | "/v1/complete" as path:
+            completions.check_answer(path, b"".join(heard.asked), body, streams=streams, cut=heard.cut)
         case "/v1/messages" if streams:
             messages.check(body, cut=heard.cut)
         case "/v1/chat/completions" if b'"request_id"' not in body[:15]:  # else it is deferred
