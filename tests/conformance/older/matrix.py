@@ -217,6 +217,38 @@ def anthropic_errors(client: anthropic.Anthropic) -> None:
     assert "The engine broke" in str(failure(anthropic.APIStatusError, break_off))
 
 
+def text_completions(client: openai.OpenAI) -> None:
+    """Whole, in chunks, and of several prompts."""
+    create = client.completions.create
+    whole = create(model="echo", prompt=SAID, logprobs=1)
+    assert (whole.choices[0].text, whole.choices[0].finish_reason) == (SAID, "stop")
+    assert whole.choices[0].logprobs is not None
+    assert whole.choices[0].logprobs.text_offset == [0, 4, 7, 11]
+    chunks = list(create(model="echo", prompt=SAID, stream=True))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == SAID
+    assert chunks[-1].usage is not None
+    assert [choice.text for choice in create(model="echo", prompt=["a", "b"], n=2).choices] == ["a", "a", "b", "b"]
+
+
+def old_completions(client: anthropic.Anthropic) -> None:
+    """Only the majors before the newest have them."""
+    if not hasattr(client, "completions"):
+        return
+    prompt = f"{anthropic.HUMAN_PROMPT} {SAID}{anthropic.AI_PROMPT}"
+    ask: Any = {"model": "echo", "prompt": prompt, "max_tokens_to_sample": 9}
+    whole = client.completions.create(**ask)
+    assert (whole.completion, whole.stop_reason, whole.type) == (SAID, "stop_sequence", "completion")
+    events = list(client.completions.create(**ask, stream=True))
+    assert "".join(event.completion for event in events) == SAID
+    assert [event.stop_reason for event in events] == [None] * 4 + ["stop_sequence"]
+    bad: Any = failure(anthropic.BadRequestError, lambda: client.completions.create(**ask | {"prompt": SAID}))
+    assert "prompt" in bad.body["error"]["message"]
+    broken: Any = ask | {"model": "broken-after", "stream": True}
+    assert "The engine broke" in str(
+        failure(anthropic.APIStatusError, lambda: list(client.completions.create(**broken)))
+    )
+
+
 async def anthropic_async() -> None:
     async with anthropic.AsyncAnthropic(base_url=BASE_URL, api_key=API_KEY, max_retries=0) as client:
         ask: Any = {"model": "echo", "max_tokens": 64, "messages": ASK}
@@ -238,11 +270,17 @@ def failure(kind: type[Exception], attempt: Any) -> Any:
 
 def main() -> None:
     with openai.OpenAI(base_url=f"{BASE_URL}/v1", api_key=API_KEY, max_retries=0) as client:
-        for check in (chat_completions, chat_tools, chat_parse, responses, openai_models, openai_errors):
+        for check in (
+            *(chat_completions, chat_tools, chat_parse, text_completions, responses),
+            *(openai_models, openai_errors),
+        ):
             check(client)
             print("openai", openai.__version__, check.__name__)
     with anthropic.Anthropic(base_url=BASE_URL, api_key=API_KEY, max_retries=0) as client:
-        for check in (messages, messages_tools, messages_parse, counts_and_models, anthropic_errors):
+        for check in (
+            *(messages, messages_tools, messages_parse, old_completions, counts_and_models),
+            anthropic_errors,
+        ):
             check(client)
             print("anthropic", anthropic.__version__, check.__name__)
     for check in (openai_async, anthropic_async):

@@ -16,7 +16,7 @@ from tests.weights import missing
 
 MATRIX = Path(__file__).with_name("matrix.py")
 OLDER = Path(sys.prefix) / "older"
-CHECKS = 13
+CHECKS = 15
 
 
 def capital(request):
