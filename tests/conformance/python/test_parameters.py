@@ -1,8 +1,10 @@
 """docs/parameters.md is true: each field of each request is honoured, harmless or refused, as its tables say."""
 
 import json
+import random
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,6 +19,7 @@ from leadline.dialects.anthropic.decode import Body as MessagesBody
 from leadline.dialects.openai.decode import Body as ChatBody
 from leadline.dialects.openai.decode_completion import Body as CompletionBody
 from leadline.dialects.responses.decode import Body as ResponsesBody
+from tests.proof import count
 from tests.raw import post
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "parameters.md"
@@ -132,3 +135,39 @@ def test_what_is_harmless_changes_nothing(server, path):
     ]
     first, *others = server.engine.requests
     assert all(other == first for other in others)
+
+
+FUNCTION = {"name": "f"}
+TOOL = {"type": "function", "function": FUNCTION}
+# What may stand in any field: of the right kind, of a wrong one, and beyond its bounds.
+ANYTHING: list[Any] = [
+    *(None, True, False, 0, 1, 2, -1, 3.5, 1e9, 2**63, 2**70, "", "x", "none", "auto", "required", "high", "a b c", {}),
+    *([], [1], [[1]], ["a"], [None], [1, 2, 3], [[1, 2], [3]], ["a", 1], [""], {"a": 1}, {"5": 1}, {"5": 1000}),
+    *(FUNCTION, [FUNCTION], TOOL, [TOOL], {"type": "function"}, {"type": "allowed_tools"}, {"effort": "low"}),
+    *({"type": "enabled", "budget_tokens": 1024}, {"type": "adaptive"}, {"type": "disabled"}, {"include_usage": True}),
+    {"type": "allowed_tools", "mode": "auto", "tools": [TOOL | FUNCTION]},
+    {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [TOOL]}},
+    {"type": "json_schema", "json_schema": {"schema": {}}},
+    {"format": {"type": "json_schema", "schema": {}}},
+    [{"role": "function", "name": "f", "content": None}],
+    [{"role": "assistant", "function_call": FUNCTION}, {"role": "function", "name": "f"}],
+    [{"role": "assistant", "function_call": FUNCTION | {"arguments": "["}}],
+    [{"role": "assistant", "content": [{"type": "thinking", "thinking": "a"}]}],
+    [{"role": "user", "content": "hi"}],
+    "\n\nHuman: a\n\nAssistant:",
+]
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_whatever_stands_in_a_field_is_honoured_or_refused_by_name(server, path):
+    server.engine.context_tokens = None
+    fields = sorted(table(path).keys() - {"model", "deferred"})
+    for seed in range(count(60, 2000)):
+        rng = random.Random(seed)
+        odd = {field: rng.choice(ANYTHING) for field in rng.sample(fields, rng.randint(1, 3))}
+        body = {"model": "echo"} | BODIES[path][1] | odd
+        answer = post(server.port, path, server.api_key, json.dumps(body).encode())
+        assert answer.status in (200, 400, 404, 429), (body, answer.body)
+        if answer.status == 400:
+            error = answer.json["error"]
+            assert any(field in error["message"] or field in (error.get("param") or "") for field in odd), (body, error)
