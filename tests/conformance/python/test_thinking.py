@@ -197,3 +197,11 @@ def test_the_list_of_models_says_who_can_think(server):
     capabilities = {model["id"]: model.get("capabilities") for model in listed}
     assert capabilities["echo"] == {"reasoning_effort": EFFORTS}
     assert capabilities["plain"] is None
+
+
+def test_what_a_model_lacks_is_named_in_the_message_where_the_shape_has_no_other_place(server):
+    body = {"model": "plain", "max_tokens": 9, "messages": ASK}
+    body["output_config"] = {"format": {"type": "json_schema", "schema": {}}}
+    answer = post(server.port, MESSAGES, server.api_key, json.dumps(body).encode())
+    assert answer.status == 400
+    assert answer.json["error"]["message"] == "output_config.format: The model plain does not support JSON answers."

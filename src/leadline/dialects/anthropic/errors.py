@@ -27,11 +27,19 @@ _TABLE: dict[type[LeadlineError], tuple[int, str]] = {
 def encode_error(error: LeadlineError, request_id: str) -> tuple[int, bytes]:
     """Status and body."""
     status, kind = next(_TABLE[ancestor] for ancestor in type(error).__mro__ if ancestor in _TABLE)
-    told: dict[str, object] = {"type": kind, "message": str(error)}
+    told: dict[str, object] = {"type": kind, "message": _message(error)}
     if isinstance(error, errors.ThreadsUnsupported):
         # By this the SDKs know that they have to send the whole conversation, which they then do.
         told["details"] = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
     return status, msgspec.json.encode({"type": "error", "error": told, "request_id": request_id})
+
+
+def _message(error: LeadlineError) -> str:
+    """It names the field at fault, for which this shape has no place of its own."""
+    message = str(error)
+    if isinstance(error, errors.InvalidRequest) and error.param and error.param not in message:
+        return f"{error.param}: {message}"
+    return message
 
 
 def encode_event(error: LeadlineError, request_id: str) -> bytes:

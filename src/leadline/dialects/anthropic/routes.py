@@ -11,11 +11,15 @@ from leadline.dialects.anthropic.encode import KEEP_ALIVE, EventEncoder, ShownTh
 from leadline.dialects.anthropic.errors import encode_event
 from leadline.dialects.anthropic.limits import encode_limits
 from leadline.dialects.exchange import Exchange
+from leadline.dialects.field_names import naming
 from leadline.dialects.models import model_routes
 from leadline.dialects.pages import Paging
 from leadline.dialects.strict_json import decode
 from leadline.serving.models import ModelCard
 from leadline.serving.pipeline import Caller, Pipeline
+
+# What the money path and the engines call a field -> what it is called here.
+_FIELDS = {"response_format": "output_config.format", "reasoning_effort": "thinking"}
 
 
 async def create_message(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
@@ -24,7 +28,8 @@ async def create_message(pipeline: Pipeline, caller: Caller, exchange: Exchange)
     thoughts = _shown_thoughts(body, request)
     stream, whole = partial(EventEncoder, thoughts=thoughts), collected(partial(encode_answer, thoughts=thoughts))
     form = Form(stream if body.stream else None, whole, encode_event, encode_limits, KEEP_ALIVE)
-    await answer_chat(pipeline, caller, exchange, request, form)
+    with naming(_FIELDS):
+        await answer_chat(pipeline, caller, exchange, request, form)
 
 
 def _shown_thoughts(body: Body, request: ChatRequest) -> ShownThoughts:
@@ -44,7 +49,8 @@ async def create_completion(pipeline: Pipeline, caller: Caller, exchange: Exchan
 async def count_tokens(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     body = decode(await exchange.json_body(), CountBody)
     async with exchange.while_connected():
-        tokens = await pipeline.count_prompt_tokens(caller, to_count_request(body))
+        with naming(_FIELDS):
+            tokens = await pipeline.count_prompt_tokens(caller, to_count_request(body))
     await exchange.respond_json({"input_tokens": tokens})
 
 
