@@ -45,7 +45,15 @@ def encode_request(request: ChatRequest, *, vllm: bool = False) -> bytes:
     if vllm:
         # It counts as it streams.
         body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+        if _is_begun(request):
+            body |= {"add_generation_prompt": False, "continue_final_message": True}
     return _json.encode(body)
+
+
+def _is_begun(request: ChatRequest) -> bool:
+    """Whether the conversation ends in an answer that is to go on."""
+    last = request.messages[-1] if request.messages else None
+    return last is not None and last.role == "assistant" and not any(isinstance(b, ToolCall) for b in last.content)
 
 
 def _vllm_effort(effort: Effort) -> Body:
