@@ -22,6 +22,7 @@ from tests.weights import FOLDER, default_weights
 pytestmark = pytest.mark.model
 DEADLINE_SECONDS = 120
 ON_DEMAND = Policy(at_start=False, wait_seconds=DEADLINE_SECONDS)
+SETTINGS = Settings(512, 2, 2, shares_cores=True)
 ASK = ChatRequest("m", (Message("user", (Text("Hi"),)),), 8, Sampling(temperature=0.0))
 
 
@@ -43,7 +44,7 @@ async def engine(
     async def provide(_: Callable[[str], None]) -> Weights:
         return weights
 
-    engine = LlamaCppEngine(name, provide, Settings(512, 2, 2), policy=policy, memory=memory)
+    engine = LlamaCppEngine(name, provide, SETTINGS, policy=policy, memory=memory)
     await engine.start()
     try:
         yield engine
@@ -52,7 +53,7 @@ async def engine(
 
 
 def room_for(count: int, weights: Weights) -> Memory:
-    return Memory(count * Settings(512, 2, 2).memory_bytes(weights))
+    return Memory(count * SETTINGS.memory_bytes(weights))
 
 
 async def answer(engine: LlamaCppEngine) -> str:
@@ -80,7 +81,7 @@ async def test_two_models_take_turns_in_memory_for_one(weights):
     async with engine("a", weights, memory) as a, engine("b", weights, memory) as b:
         said = await answer(a)
         first = child_of(a)
-        assert 100_000_000 < (a.status.memory_bytes or 0) < Settings(512, 2, 2).memory_bytes(weights)
+        assert 100_000_000 < (a.status.memory_bytes or 0) < SETTINGS.memory_bytes(weights)
         assert await answer(b) == said
         assert (a.status.state, a.status.memory_bytes, b.status.state) == ("unloaded", 0, "loaded")
         assert not Path(f"/proc/{first}").exists()

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -75,28 +76,47 @@ def build(
     """Engines, not yet started, and the catalog of their models. `watch` sees every download and load. Without a
     `book` the prices are the file's."""
     engine_sections, model_sections = sections(config)
-    memory = Memory(config.embedded.memory_megabytes * 1_000_000 or int(_SHARE_OF_MEMORY * _machine_bytes()))
     hub = Hub(config.hub.endpoint)
-    engines = {section.name: _engine(section, store, hub, memory, watch) for section in engine_sections}
+    memory = Memory(config.embedded.memory_megabytes * 1_000_000 or int(_SHARE_OF_MEMORY * _machine_bytes()))
+    threads = sum(_threads(section) for section in engine_sections if section.kind == "llamacpp")
+    shared = _Shared(store, hub, memory, watch, shares_cores=threads > _usable_cores())
+    engines = {section.name: _engine(section, shared) for section in engine_sections}
     return list(engines.values()), build_catalog(model_sections, engines, created_at, book)
 
 
-def _engine(section: EngineSection, store: Store, hub: Hub, memory: Memory, watch: Watch) -> Engine:
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all engines of an instance have in common. `shares_cores`: the embedded ones have more threads than there
+    are cores."""
+
+    store: Store
+    hub: Hub
+    memory: Memory
+    watch: Watch
+    shares_cores: bool
+
+
+def _engine(section: EngineSection, shared: _Shared) -> Engine:
     if section.kind != "llamacpp":
         assert section.url is not None, "checked with the configuration"
         return UpstreamEngine(section.name, section.kind, section.url.rstrip("/"), _api_key(section))
     settings = Settings(
         context_tokens=section.context_tokens or _CONTEXT_TOKENS,
         parallel_requests=section.parallel_requests or _PARALLEL_REQUESTS,
-        threads=section.threads or _usable_cores(),
+        threads=_threads(section),
+        shares_cores=shared.shares_cores,
     )
     wanted = section.weights or DEFAULT.name
 
     def loading(done_bytes: int, total_bytes: int) -> None:
-        watch(wanted, Progress("loading", done_bytes, total_bytes))
+        shared.watch(wanted, Progress("loading", done_bytes, total_bytes))
 
-    provide = _provider(wanted, store, hub, watch)
-    return LlamaCppEngine(section.name, provide, settings, loading, _policy(section), memory)
+    provide = _provider(wanted, shared)
+    return LlamaCppEngine(section.name, provide, settings, loading, _policy(section), shared.memory)
+
+
+def _threads(section: EngineSection) -> int:
+    return section.threads or _usable_cores()
 
 
 def _policy(section: EngineSection) -> Policy:
@@ -106,17 +126,19 @@ def _policy(section: EngineSection) -> Policy:
     return Policy(at_start, wait_seconds, section.unload_after_seconds)
 
 
-def _provider(wanted: str, store: Store, hub: Hub, watch: Watch) -> Provide:
+def _provider(wanted: str, shared: _Shared) -> Provide:
+    store = shared.store
+
     async def provide(tell: Callable[[str], None]) -> Weights:
         def progress(now: Progress) -> None:
             tell(_sentence(wanted, now))
-            watch(wanted, now)
+            shared.watch(wanted, now)
 
         on_hub = reference(wanted)
         if store.path(wanted) is None and wanted in KNOWN:
             path = await pull(store, KNOWN[wanted], progress)
         elif on_hub is not None:
-            path = await pull_from_hub(store, hub, on_hub, None, progress)
+            path = await pull_from_hub(store, shared.hub, on_hub, None, progress)
         else:
             path = await asyncio.to_thread(store.resolve, wanted)
         digest = await asyncio.to_thread(store.digest, path)

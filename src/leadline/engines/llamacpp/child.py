@@ -56,6 +56,9 @@ def _die_with_parent() -> None:
 
 
 def _serve(settings: dict[str, Any]) -> tuple[Any, str]:
+    if settings["shares_cores"]:
+        # Threads that wait for others sleep instead of spinning. It is read when the library is loaded.
+        os.environ["OMP_WAIT_POLICY"] = "passive"
     import xllamacpp
 
     params = xllamacpp.CommonParams()

@@ -68,11 +68,13 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to run a model: context of one request, requests at once, threads."""
+    """How to run a model: context of one request, requests at once, threads. `shares_cores`: other engines' threads
+    want the same ones."""
 
     context_tokens: int
     parallel_requests: int
     threads: int
+    shares_cores: bool = False
 
     def within(self, weights: Weights) -> "Settings":
         """With no more context than the model was trained for."""
@@ -338,6 +340,7 @@ class LlamaCppEngine:
             "cache_tokens": self.settings.cache_tokens,
             "parallel_requests": self.settings.parallel_requests,
             "threads": self.settings.threads,
+            "shares_cores": self.settings.shares_cores,
             # What is embedded must fit into one batch.
             "batch_tokens": self.settings.context_tokens if weights.embeds else BATCH_TOKENS,
             "embeds": weights.embeds,

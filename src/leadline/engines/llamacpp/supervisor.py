@@ -27,9 +27,6 @@ _HEARTBEATS_MISSED = 6
 _TAIL_LINES = 20
 # What a child needs of our environment: where programs, libraries and temporary files are. Nothing that holds a secret.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
-# Threads that wait for others sleep. Where they spin, two children that compute at the same time, or a child beside
-# another busy process, take each other's cores: measured on two cores, 1 token a second instead of 57.
-_THREADS = {"OMP_WAIT_POLICY": "passive"}
 _log = logging.getLogger("leadline.engines")
 
 
@@ -84,7 +81,7 @@ class Supervisor:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | _THREADS,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         )
         drain = asyncio.create_task(self._drain(process))
         try:
