@@ -146,7 +146,7 @@ def telling(number: int, *, calls: bool = False) -> list[Step]:
         steps += [step for piece in pieces for step in (piece, Pause())]
         steps.append((ToolCallDelta(0, '"}', 0),))
     last = (_told(rng),) if rng.random() < 0.3 else ()
-    return [*steps, (*last, ChoiceFinished("stop"))]
+    return [*steps, (*last, ChoiceFinished("tool_calls" if calls else "stop"))]
 
 
 def calling(number: int) -> list[Step]:
@@ -217,6 +217,8 @@ class Scene:
         self.journal.streams[number] = Stream()
         messages = [{"role": "user", "content": f"cut {number}{' on' * (number % 50)}"}]
         body = {"model": model, "max_tokens": 1000, "stream": True, "messages": messages}
+        if path == MESSAGES:
+            body["thinking"] = {"type": "adaptive"}
         return await ask(self.server.port, path, self.server.api_key, body)
 
     def records(self) -> dict[str, Record]:

@@ -173,10 +173,15 @@ def three_streams(server: ScriptedServer, path: str) -> list[Raw]:
 
 
 def assert_new_work_is_refused(server: ScriptedServer, path: str) -> None:
+    """From the first write on that the disk refused."""
+    beat = server.instance.database.commit(Write("UPDATE facts SET value = 1 WHERE name = 'heartbeat'"))
+    with pytest.raises(DatabaseUnusable):
+        asyncio.run_coroutine_threadsafe(beat, server.loop).result(DEADLINE_SECONDS)
     for stream in (True, False, True):
         refused = answered(server, path, ask("echo", stream=stream))
-        why = refused.json["error"]["code" if path == CHAT else "type"]
-        assert (refused.status, why) == UNAVAILABLE[path]
+        status, why = UNAVAILABLE[path]
+        assert refused.status == status
+        assert refused.json["error"]["code" if path == CHAT else "type"] == why
         assert refused.headers["retry-after"] == "1"
         assert not any(word in refused.body.lower() for word in INSIDE)
     ready = request(server.port, "GET", "/health/ready")

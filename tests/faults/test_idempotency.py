@@ -41,16 +41,7 @@ def begin(server: ScriptedServer, path: str, body: dict[str, Any], key: str = KE
 
 
 def end(raw: Raw) -> Answer:
-    """The answer, its body without the chunks in which it came."""
-    answer = parse(raw.read_to_end())
-    if answer.headers.get("transfer-encoding") != "chunked":
-        return answer
-    rest, pieces = answer.body, []
-    while rest:
-        size, _, rest = rest.partition(b"\r\n")
-        pieces.append(rest[: int(size, 16)])
-        rest = rest[int(size, 16) + 2 :]
-    return Answer(answer.status, answer.headers, b"".join(pieces))
+    return parse(raw.read_to_end())
 
 
 def ask(server: ScriptedServer, path: str, body: dict[str, Any], key: str = KEY, api_key: str | None = None) -> Answer:

@@ -238,7 +238,7 @@ async def _ask(ledger: Ledger, told: Told, rng: random.Random, gone: asyncio.Eve
             told.grants[reason] = ticks
             continue
         if rng.random() < 0.6:
-            await ledger.secure(hold)
+            await ledger.checkpoint([(hold, 0, Usage())])
             told.holds[hold.request_id] = hold.ticks
             if rng.random() < 0.5:
                 used = rng.randint(0, hold.ticks)

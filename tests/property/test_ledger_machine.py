@@ -170,7 +170,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.reserve(hold)
             self.running[hold.request_id] = Request(hold)
             if secured:
-                self.do(self.ledger.secure(hold))
+                self.do(self.ledger.checkpoint([(hold, 0, Usage())]))
             if secured and used is not None:
                 self.remember([self.running[hold.request_id]], [min(used, ticks)])
 
@@ -277,7 +277,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.disk_away = False
 
     async def _ended(self, ends: Sequence[tuple[Hold, int | None]], *, secure: bool = False) -> None:
-        secured = [self.ledger.secure(hold) for hold, _ in ends if secure and not hold.on_disk]
+        secured = [self.ledger.checkpoint([(hold, 0, Usage())]) for hold, _ in ends if secure and not hold.on_disk]
         settled = [self.ledger.settle(hold, partial(Outcome, self._record(hold, ticks))) for hold, ticks in ends]
         await asyncio.gather(*secured, *settled)
 

@@ -32,7 +32,10 @@ class Hold(msgspec.Struct, eq=False):
     key_name: str = ""
     cap: SpendCap | None = None
     replayable: bool = False
+    # Whether a checkpoint may have left a row of it.
     on_disk: bool = False
+    # The newest entry's number when its charge was first tried.
+    tried_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +76,9 @@ class Entry:
     reserved_ticks: int | None = None
 
 
-class Opened(msgspec.Struct, frozen=True, eq=False):
-    """A stream's hold, so that a crash cannot forget that its request ran."""
-
-    hold: Hold
-
-
 @dataclass(frozen=True, slots=True)
 class Checkpointed:
-    """What running streams have used so far: (ticks, usage) of each hold."""
+    """What running streams have used so far: (ticks, usage) of each hold, which the first one makes durable."""
 
     progress: Sequence[tuple[Hold, int, Usage]]
 
@@ -93,21 +90,24 @@ class Outcome(msgspec.Struct, frozen=True):
     kept: tuple[Kept, ...] = ()
 
 
-class Settled(msgspec.Struct, frozen=True, eq=False):
-    """`dated` says that the organisation has grants with a date, which are spent first."""
+class Settled(msgspec.Struct, eq=False):
+    """`dated` says that the organisation has grants with a date, which are spent first. `kept_ticks` is told where an
+    earlier try was kept after all: what that one charged."""
 
     hold: Hold
     outcome: Outcome
     dated: bool = False
+    kept_ticks: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Added:
-    """An entry that is no charge; a grant may have an end, in microseconds."""
+    """An entry that is no charge; a grant may have an end, in microseconds. `tried_after` is as a hold's."""
 
     organisation_id: str
     entry: Entry
     expires_at: int | None = None
+    tried_after: int | None = None
 
 
 @dataclass(slots=True)
@@ -130,7 +130,7 @@ class Noted:
     records: Sequence[UsageRecord]
 
 
-Item = Opened | Checkpointed | Settled | Added | Expired | Noted
+Item = Checkpointed | Settled | Added | Expired | Noted
 
 
 @dataclass(slots=True)
@@ -139,8 +139,10 @@ class _Page:
 
     transaction: Transaction
     meters: Meters
+    # The newest entry before this page.
+    number: int
+    digest: str
     changes: dict[str, int] = field(default_factory=dict)
-    opened: dict[str, Hold] = field(default_factory=dict)
     closed: list[tuple[Value, ...]] = field(default_factory=list)
     progress: dict[str, tuple[Value, ...]] = field(default_factory=dict)
     entries: list[tuple[Value, ...]] = field(default_factory=list)
@@ -151,9 +153,11 @@ class _Page:
     def settle(self, item: Settled) -> None:
         hold, record = item.hold, item.outcome.record
         request_id, organisation_id = hold.request_id, hold.organisation_id
-        if self.opened.pop(request_id, None) is None and hold.on_disk:
+        if (amount_ticks := self.kept_amount(request_id, hold)) is not None:
+            item.kept_ticks = -amount_ticks
+            return
+        if hold.on_disk:
             self.closed.append((request_id,))
-        if self.progress:
             self.progress.pop(request_id, None)
         self.records.append(record)
         if record.status in ("finished", "interrupted"):
@@ -169,6 +173,15 @@ class _Page:
                 self.take_from_grants(organisation_id, cost_ticks)
         for kept in item.outcome.kept:
             self.keep(organisation_id, request_id, kept)
+
+    def kept_amount(self, entry_id: str, item: Hold | Added) -> int | None:
+        """The entry's amount where an earlier try reached the disk after all: a commit that fails may have done so."""
+        if item.tried_after is None:
+            item.tried_after = self.number
+            return None
+        for (amount_ticks,) in self.transaction.rows(_FIND_ENTRY, item.tried_after, entry_id):
+            return int(amount_ticks)
+        return None
 
     def keep(self, organisation_id: str, request_id: str, kept: Kept) -> None:
         match kept:
@@ -188,6 +201,8 @@ class _Page:
         )
 
     def add(self, item: Added) -> None:
+        if self.kept_amount(item.entry.id, item) is not None:
+            return
         self.append(item.organisation_id, item.entry)
         if item.expires_at is not None:
             self.transaction.write(
@@ -229,10 +244,8 @@ class _Page:
 
     def write(self) -> None:
         write_many = self.transaction.write_many
-        if self.opened:
-            write_many(_INSERT_HOLD, [_hold_row(hold) for hold in self.opened.values()])
         if self.progress:
-            write_many(_UPDATE_HOLD, list(self.progress.values()))
+            write_many(_PUT_HOLD, list(self.progress.values()))
         if self.closed:
             write_many("DELETE FROM holds WHERE request_id = $1", self.closed)
         if self.entries:
@@ -250,11 +263,12 @@ class _Page:
 
     def _write_entries(self) -> None:
         """Number them and chain them to the newest one."""
-        number, digest = newest_entry(self.transaction)
+        number, digest = self.number, self.digest
         rows: list[tuple[Value, ...]] = []
         for number, entry in enumerate(self.entries, number + 1):  # noqa: B020 it goes on where the chain ends
-            digest = digest_after(digest, (number, *entry))
-            rows.append((number, *entry, digest))
+            row = (number, *entry)
+            digest = digest_after(digest, row)
+            rows.append((*row, digest))
         self.transaction.write_many(_INSERT_ENTRY, rows)
 
 
@@ -266,13 +280,11 @@ class Books:
 
     def write(self, transaction: Transaction, items: Sequence[Item]) -> None:
         """All `items`, in their order, in one transaction."""
-        page = _Page(transaction, self._meters)
+        page = _Page(transaction, self._meters, *newest_entry(transaction))
         for item in items:
             match item:
                 case Settled():
                     page.settle(item)
-                case Opened():
-                    page.opened[item.hold.request_id] = item.hold
                 case Checkpointed():
                     for hold, ticks, usage in item.progress:
                         page.progress[hold.request_id] = _progress_row(hold, ticks, usage)
@@ -309,17 +321,11 @@ def digest_after(digest: str, row: Row) -> str:
     return blake2b(digest.encode() + _pack(row), digest_size=16).hexdigest()
 
 
-def _hold_row(hold: Hold) -> tuple[Value, ...]:
-    return (
-        *(hold.request_id, hold.organisation_id, hold.key_id, hold.model, hold.endpoint, hold.ticks, hold.opened_at),
-        int(hold.replayable),
-    )
-
-
 def _progress_row(hold: Hold, ticks: int, usage: Usage) -> tuple[Value, ...]:
     return (
-        *(hold.request_id, ticks, usage.prompt_tokens, usage.cached_tokens, usage.image_tokens, usage.output_tokens),
-        usage.reasoning_tokens,
+        *(hold.request_id, hold.organisation_id, hold.key_id, hold.model, hold.endpoint, hold.ticks, hold.opened_at),
+        *(int(hold.replayable), ticks, usage.prompt_tokens, usage.cached_tokens, usage.image_tokens),
+        *(usage.output_tokens, usage.reasoning_tokens),
     )
 
 
@@ -327,14 +333,14 @@ ENTRY_COLUMNS = "number, id, organisation_id, at, kind, amount_ticks, reason, re
 _INSERT_ENTRY = (
     f"INSERT INTO entries ({ENTRY_COLUMNS}, digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 )
-_INSERT_HOLD = (
+_FIND_ENTRY = "SELECT amount_ticks FROM entries WHERE number > $1 AND id = $2"
+_PUT_HOLD = (
     "INSERT INTO holds (request_id, organisation_id, key_id, model, endpoint, reserved_ticks, opened_at, replayable,"
     " used_ticks, prompt_tokens, cached_tokens, image_tokens, output_tokens, reasoning_tokens)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, 0, 0, 0)"
-)
-_UPDATE_HOLD = (
-    "UPDATE holds SET used_ticks = $2, prompt_tokens = $3, cached_tokens = $4, image_tokens = $5, output_tokens = $6,"
-    " reasoning_tokens = $7 WHERE request_id = $1"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+    " ON CONFLICT (request_id) DO UPDATE SET used_ticks = excluded.used_ticks, prompt_tokens = excluded.prompt_tokens,"
+    " cached_tokens = excluded.cached_tokens, image_tokens = excluded.image_tokens,"
+    " output_tokens = excluded.output_tokens, reasoning_tokens = excluded.reasoning_tokens"
 )
 _INSERT_REPLAY = (
     "INSERT INTO replays (organisation_id, key_digest, body_digest, request_id, answer, expires_at)"

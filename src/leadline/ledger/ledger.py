@@ -28,7 +28,6 @@ from leadline.ledger.books import (
     Hold,
     Item,
     Noted,
-    Opened,
     Outcome,
     Settled,
     digest_after,
@@ -141,14 +140,14 @@ class Ledger:
         self._held[hold.organisation_id] = held + hold.ticks
         self._open[hold.request_id] = hold
 
-    def secure(self, hold: Hold) -> "asyncio.Future[None]":
-        """Make the hold durable, so that a crash cannot forget that its request ran."""
-        hold.on_disk = True
-        return self._write(Opened(hold))
-
     def checkpoint(self, progress: Sequence[tuple[Hold, int, Usage]]) -> "asyncio.Future[None]":
-        """Remember what running streams have used: (hold, ticks, usage). A crash settles them at that."""
-        return self._write(Checkpointed(progress))
+        """Remember what running streams have used: (hold, ticks, usage). A crash settles them at that. Those whose end
+        is being written are left out."""
+        open_ids = self._open.keys() - self._settlements.keys()
+        running = [one for one in progress if one[0].request_id in open_ids]
+        for hold, _, _ in running:
+            hold.on_disk = True
+        return self._write(Checkpointed(running))
 
     def settle(self, hold: Hold, outcome: Callable[[], Outcome]) -> "asyncio.Future[None]":
         """Charge what was used and give the rest back, once; done when that is durable. While the disk refuses, the
@@ -174,39 +173,38 @@ class Ledger:
             self._end(hold, settlement, error)
             return
 
-        def written(commit: "asyncio.Future[None]") -> None:
-            error = commit.exception()
+        def written(error: Exception | None) -> None:
             if isinstance(error, DatabaseUnusable) and not self._closing:
                 asyncio.get_running_loop().call_later(RETRY_SECONDS, self._try_to_settle, hold, outcome, settlement)
                 return
+            cost_ticks = record.cost_ticks if item.kept_ticks is None else item.kept_ticks
             if error is None:
-                self._balances[hold.organisation_id] -= record.cost_ticks
+                self._balances[hold.organisation_id] -= cost_ticks
                 self._held[hold.organisation_id] -= hold.ticks
-                self._spending.settle(hold, record.cost_ticks, record.at)
+                self._spending.settle(hold, cost_ticks, record.at)
                 self._indexes_lag = True
                 del self._open[hold.request_id]
             self._end(hold, settlement, error)
             if error is None:
-                self._give_back(hold, record, outcome().record)
+                self._give_back(hold, cost_ticks - outcome().record.cost_ticks, record.at)
 
-        self._write(item).add_done_callback(written)
+        self._database.submit(self._books.write, item, written)
 
-    def _give_back(self, hold: Hold, written: UsageRecord, due: UsageRecord) -> None:
+    def _give_back(self, hold: Hold, ticks: int, at: int) -> None:
         """What was under way to the disk when its client was told of an error costs what the client had: the rest is a
-        refund."""
-        ticks = written.cost_ticks - due.cost_ticks
+        refund. `at` is when it was charged."""
         if ticks <= 0:
             return
-        self._spending.refund(hold, ticks, written.at)
+        self._spending.refund(hold, ticks, at)
         entry = Entry(str(new_uuid()), self._clock(), "refund", ticks, "the answer did not arrive", hold.request_id)
-        refund = asyncio.get_running_loop().create_task(self._refund(hold.organisation_id, entry))
+        refund = asyncio.get_running_loop().create_task(self._refund(Added(hold.organisation_id, entry)))
         self._refunds.add(refund)
         refund.add_done_callback(self._refunds.discard)
 
-    async def _refund(self, organisation_id: str, entry: Entry) -> None:
+    async def _refund(self, item: Added) -> None:
         while True:
             try:
-                return await self._add(organisation_id, entry)
+                return await self._add(item)
             except DatabaseUnusable:
                 if self._closing:
                     raise
@@ -254,19 +252,20 @@ class Ledger:
         """Add credits, for ever or until `expires_at` (microseconds), when what is left of them goes."""
         assert ticks > 0
         entry = Entry(str(new_uuid()), self._clock(), "grant", ticks, reason)
-        await asyncio.shield(asyncio.ensure_future(self._add(organisation_id, entry, expires_at)))
+        await asyncio.shield(asyncio.ensure_future(self._add(Added(organisation_id, entry, expires_at))))
         return self.balance(organisation_id)
 
-    async def _add(self, organisation_id: str, entry: Entry, expires_at: int | None = None) -> None:
+    async def _add(self, item: Added) -> None:
+        organisation_id, expires_at = item.organisation_id, item.expires_at
         coming = self._dates_coming.setdefault(organisation_id, [])
         coming.append(expires_at)
         # Known before it is there, since from its commit on charges take from it.
         self._await_date(organisation_id, self._expires_at.get(organisation_id))
         try:
-            await self._write(Added(organisation_id, entry, expires_at))
+            await self._write(item)
         finally:
             coming.remove(expires_at)
-        self._balances[organisation_id] += entry.amount_ticks
+        self._balances[organisation_id] += item.entry.amount_ticks
 
     def _await_date(self, organisation_id: str, written: int | None) -> None:
         """The next date is that of the grants that are `written`, or of one that is being written."""

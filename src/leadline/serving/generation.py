@@ -65,6 +65,7 @@ class Generation:
         self.fingerprint = admitted.model.fingerprint
         self.choices = admitted.request.choices
         self.hold = admitted.hold
+        self.streams = admitted.call.stream
         self.cost_ticks = 0
         # Each makes something that is kept with the charge, from the last batch, or nothing.
         self.keepers: list[Callable[[tuple[ChatEvent, ...]], Kept | None]] = []
@@ -104,9 +105,8 @@ class Generation:
     async def events(self) -> Batches:
         """The batches, in the grammar of `chat.events`. Finished comes once the charge is durable. What a stream
         yields counts as delivered when the next batch is asked for."""
-        engine, upstream, streams = self._admitted.model.engine, self._admitted.upstream, self._admitted.call.stream
+        engine, upstream, streams = self._admitted.model.engine, self._admitted.upstream, self.streams
         self._reader = asyncio.current_task()
-        secured = self._ledger.secure(self.hold) if streams else None
         try:
             async with aclosing(generate(engine, upstream, self._prompt_estimate)) as batches:
                 async for batch in batches:
@@ -117,9 +117,6 @@ class Generation:
                         self._meter.count(batch[:1])
                     if self._first_token_milliseconds is None and not isinstance(last, Started):
                         self._first_token_milliseconds = self._milliseconds()
-                    if secured is not None:
-                        await secured
-                        secured = None
                     if isinstance(last, Finished):
                         await self._finish(batch, last.usage)
                     yield batch
@@ -130,8 +127,6 @@ class Generation:
             raise
         finally:
             self._reader = None
-            if secured is not None:
-                await _despite_cancellation(secured)
 
     def fail(self, error: Exception) -> None:
         """It ends by our own fault, whatever the cancellation looks like: an answer cut before it costs nothing."""
@@ -202,7 +197,7 @@ class Generation:
             endpoint=hold.endpoint,
             status="finished" if self._final else "interrupted" if charged else "failed",
             error=error,
-            streamed=self._admitted.call.stream,
+            streamed=self.streams,
             usage=usage,
             cost_ticks=self.cost_ticks,
             first_token_milliseconds=self._first_token_milliseconds,

@@ -57,7 +57,7 @@ class Running:
         moved = {
             generation: generation.usage
             for generation, before in self._generations.items()
-            if generation.hold.on_disk and generation.usage != before
+            if generation.streams and generation.usage != before
         }
         if moved:
             await self.ledger.checkpoint([generation.progress() for generation in moved])

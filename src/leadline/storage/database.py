@@ -19,7 +19,7 @@ from functools import lru_cache
 from importlib import resources
 from itertools import count, groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import apsw
 
@@ -93,11 +93,14 @@ class Transaction(Snapshot):
 Work = Callable[[Transaction, Sequence[_Item]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
+# Hears in the event loop's thread how a piece of work ended: None where it is durable.
+Told = Callable[[Exception | None], None]
+
+
+class _Unit(NamedTuple):
     work: Work[Any]
     item: Any
-    future: "asyncio.Future[None]"
+    told: Told
 
 
 class Database:
@@ -131,13 +134,27 @@ class Database:
     def together(self, work: Work[_Item], item: _Item) -> "asyncio.Future[None]":
         """Queue `item` for `work`, which gets it with all others that wait for the same work; done when durable."""
         future: asyncio.Future[None] = self._loop.create_future()
-        if self._closed:
-            future.set_exception(DatabaseUnusable("The database is closed."))
-        elif self._units.qsize() >= MOST_WAITING:
-            future.set_exception(DatabaseUnusable("The disk is too slow for what is asked. Try again in a moment."))
-        else:
-            self._units.put(_Unit(work, item, future))
+
+        def told(error: Exception | None) -> None:
+            if future.done():
+                return  # nobody waits any more
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        self.submit(work, item, told)
         return future
+
+    def submit(self, work: Work[_Item], item: _Item, told: Told) -> None:
+        """As `together`, for who needs no future: `told` hears how it ended, later."""
+        if self._closed:
+            self._loop.call_soon(told, DatabaseUnusable("The database is closed."))
+        elif self._units.qsize() >= MOST_WAITING:
+            slow = DatabaseUnusable("The disk is too slow for what is asked. Try again in a moment.")
+            self._loop.call_soon(told, slow)
+        else:
+            self._units.put(_Unit(work, item, told))
 
     async def rows(self, sql: str, *values: Value) -> list[Row]:
         """The rows of a query, as the last commit left them."""
@@ -249,12 +266,10 @@ class Database:
 
 def _tell(outcomes: list[tuple[_Unit, Exception | None]]) -> None:
     for unit, error in outcomes:
-        if unit.future.done():
-            continue
-        if error is None:
-            unit.future.set_result(None)
-        else:
-            unit.future.set_exception(error)
+        try:
+            unit.told(error)
+        except Exception:  # one who cannot hear it must not keep it from the others
+            _log.exception("nobody heard how a write ended")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from leadline.chat.events import Usage
 from leadline.ledger.audit import Audit, audit
 from leadline.ledger.books import ENTRY_COLUMNS, digest_after
 from leadline.ledger.ledger import Ledger
@@ -52,7 +53,7 @@ async def books(ledger: Ledger, database: Database) -> Ledger:
     charged, running = hold(80, name="r1"), hold(20, name="r2")
     for one in (charged, running):
         ledger.reserve(one)
-        await ledger.secure(one)
+        await ledger.checkpoint([(one, 0, Usage())])
     await ledger.settle(charged, finished(charged, 30))
     await ledger.tick()
     return ledger

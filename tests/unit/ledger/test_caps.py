@@ -2,6 +2,7 @@
 
 import pytest
 
+from leadline.chat.events import Usage
 from leadline.errors import CreditsHeld, InsufficientCredits, KeyCapSpent
 from leadline.ledger.books import Hold
 from leadline.ledger.ledger import Ledger
@@ -213,7 +214,7 @@ async def test_what_a_crash_cut_counts_for_its_keys_cap(
 ) -> None:
     running = capped(70)
     ledger.reserve(running)
-    await ledger.secure(running)
+    await ledger.checkpoint([(running, 0, Usage())])
     await ledger.checkpoint([(running, 30, finished(running, 30).record.usage)])
 
     again = Ledger(database, clock)

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from leadline.chat.events import Usage
 from leadline.errors import CreditsHeld, InsufficientCredits
 from leadline.ledger.audit import audit
 from leadline.ledger.ledger import Ledger
@@ -185,7 +186,7 @@ async def test_what_a_crash_cut_is_spent_before_the_grant_ends(
     await ledger.grant("org_alice", Ticks(50), "soon", SOON)
     running = hold(40)
     ledger.reserve(running)
-    await ledger.secure(running)
+    await ledger.checkpoint([(running, 0, Usage())])
     await ledger.checkpoint([(running, 15, USAGE)])
 
     clock.now = LATER

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from leadline.chat.events import Usage
 from leadline.errors import CreditsHeld, InsufficientCredits
 from leadline.ledger.audit import audit
 from leadline.ledger.books import Replay
@@ -120,7 +121,7 @@ async def test_settling_again_and_again_charges_once(ledger: Ledger, database: D
     await ledger.grant("org_alice", Ticks(100), "welcome")
     running = hold(80)
     ledger.reserve(running)
-    await ledger.secure(running)
+    await ledger.checkpoint([(running, 0, Usage())])
 
     ends = [finished(running, 30) for _ in range(5)] + [failed(running)]
     async with asyncio.timeout(HANGS_SECONDS):
@@ -136,7 +137,7 @@ async def test_a_failed_request_costs_nothing_and_leaves_only_its_record(ledger:
     running, secured = hold(30), hold(40)
     ledger.reserve(running)
     ledger.reserve(secured)
-    await ledger.secure(secured)
+    await ledger.checkpoint([(secured, 0, Usage())])
 
     await ledger.settle(running, failed(running))
     await ledger.settle(secured, failed(secured, "unavailable"))
@@ -188,7 +189,7 @@ async def test_a_charge_that_the_disk_refused_is_tried_again_until_it_is_written
     running = hold(80)
     ledger.reserve(running)
     if secured:
-        await ledger.secure(running)
+        await ledger.checkpoint([(running, 0, Usage())])
     commits.refusals = 3
 
     await ledger.settle(running, finished(running, 30))
@@ -352,7 +353,7 @@ async def test_closing_gives_a_refused_settlement_one_more_chance(
     await ledger.grant("org_alice", Ticks(100), "welcome")
     running = hold(80)
     ledger.reserve(running)
-    await ledger.secure(running)
+    await ledger.checkpoint([(running, 0, Usage())])
     commits.let_wait()
     commits.refusals = 1_000_000
     settling = ledger.settle(running, finished(running, 30))
@@ -470,8 +471,7 @@ async def test_a_hold_that_begins_and_ends_within_one_commit_never_touches_the_d
     await commits.one_waits()
 
     everything = [
-        ledger.secure(quick),
-        ledger.secure(slow),
+        ledger.checkpoint([(quick, 5, Usage())]),
         ledger.checkpoint([(quick, 10, USAGE), (slow, 10, USAGE)]),
         ledger.settle(quick, finished(quick, 20)),
     ]
@@ -479,7 +479,7 @@ async def test_a_hold_that_begins_and_ends_within_one_commit_never_touches_the_d
     commits.let_go()
     await asyncio.gather(first, *everything)
 
-    assert await database.rows("SELECT * FROM touched") == [(slow.request_id, 0)]
+    assert await database.rows("SELECT * FROM touched") == [(slow.request_id, 10)]
     assert await database.rows("SELECT request_id, used_ticks FROM holds") == [(slow.request_id, 10)]
     assert ledger.balance("org_alice") == balance(81, held_ticks=40)
 
@@ -547,7 +547,7 @@ async def test_what_the_disk_refuses_together_is_written_one_by_one_in_the_same_
     first = asyncio.ensure_future(ledger.grant("org_alice", Ticks(1), "the one before"))
     await commits.one_waits()
 
-    everything = [ledger.secure(running) for running in several]
+    everything = [ledger.checkpoint([(running, 0, Usage())]) for running in several]
     everything += [ledger.settle(running, finished(running, 4)) for running in several]
     await asyncio.sleep(0)
     commits.spared, commits.refusals = 1, 1
@@ -653,3 +653,57 @@ async def test_entries_keep_the_order_of_their_writing_when_the_clock_steps_back
     await ledger.grant("org_alice", Ticks(2), "second")
 
     assert [entry.reason for entry in await ledger.entries("org_alice")] == ["first", "second"]
+
+
+def kept_and_yet_refused(monkeypatch: pytest.MonkeyPatch, database: Database, times: int) -> None:
+    """The next commits reach the disk, and then the disk says that they did not."""
+    left = times
+    transact = database._transact
+
+    def transact_and_refuse(units: Any) -> Exception | None:
+        nonlocal left
+        error = transact(units)
+        if left:
+            left -= 1
+            return DatabaseUnusable("disk error")
+        return error
+
+    monkeypatch.setattr(database, "_transact", transact_and_refuse)
+
+
+async def test_a_charge_whose_commit_was_kept_though_the_disk_refused_it_is_not_written_again(
+    ledger: Ledger, database: Database, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ledger.grant("org_alice", Ticks(100), "welcome")
+    running, other = hold(80), hold(10)
+    ledger.reserve(running)
+    ledger.reserve(other)
+    kept_and_yet_refused(monkeypatch, database, times=2)
+
+    async with asyncio.timeout(HANGS_SECONDS):
+        await asyncio.gather(ledger.settle(running, finished(running, 30)), ledger.settle(other, finished(other, 4)))
+
+    assert ledger.balance("org_alice") == await settled_books(database) == balance(66)
+    assert [entry.amount_ticks for entry in await ledger.entries("org_alice")] == [100, -30, -4]
+    assert (await audit(database, ledger, clock)).broken == ()
+
+
+async def test_what_a_kept_charge_was_too_much_comes_back(
+    ledger: Ledger, database: Database, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk kept the first try and said that it did not; when it is tried again, less is due."""
+    await ledger.grant("org_alice", Ticks(100), "welcome")
+    running = hold(80)
+    ledger.reserve(running)
+    ended = finished(running, 30)
+    kept_and_yet_refused(monkeypatch, database, times=1)
+    settling = ledger.settle(running, ended)
+    ended.record = record(running, 25, status="interrupted")
+
+    async with asyncio.timeout(HANGS_SECONDS):
+        await settling
+        await ledger.close()
+
+    assert ledger.balance("org_alice") == await settled_books(database) == balance(75)
+    assert [entry.amount_ticks for entry in await ledger.entries("org_alice")] == [100, -30, 5]
+    assert (await audit(database, ledger, clock)).broken == ()

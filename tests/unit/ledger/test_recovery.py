@@ -18,7 +18,7 @@ async def running(ledger: Ledger) -> Hold:
     await ledger.grant("org_alice", Ticks(100), "welcome")
     stream = hold(80)
     ledger.reserve(stream)
-    await ledger.secure(stream)
+    await ledger.checkpoint([(stream, 0, Usage())])
     return stream
 
 
@@ -105,7 +105,7 @@ async def test_a_request_that_its_client_will_send_again_costs_nothing_when_a_cr
     await ledger.grant("org_alice", Ticks(100), "welcome")
     running = hold(80, replayable=True)
     ledger.reserve(running)
-    await ledger.secure(running)
+    await ledger.checkpoint([(running, 0, Usage())])
     await ledger.checkpoint([(running, 30, USAGE)])
 
     again = await restarted(database, clock, recovered=1)
@@ -121,7 +121,7 @@ async def test_all_that_a_crash_left_held_is_free_again(
     await ledger.grant("org_alice", Ticks(100), "welcome")
     for running in (hold(10), hold(20), hold(30)):
         ledger.reserve(running)
-        await ledger.secure(running)
+        await ledger.checkpoint([(running, 0, Usage())])
     ledger.reserve(hold(40))
 
     again = await restarted(database, clock, recovered=3)

@@ -119,7 +119,7 @@ async def spend(instance: Instance, organisation_id: str, until: asyncio.Event) 
     while not until.is_set():
         hold = Hold(str(new_uuid()), organisation_id, "key-1", "mock", "/v1/messages", Ticks(9), 1)
         instance.ledger.reserve(hold)
-        await instance.ledger.secure(hold)
+        await instance.ledger.checkpoint([(hold, 0, Usage())])
         record = UsageRecord(
             *(organisation_id, hold.request_id, 1, 2, hold.key_id, hold.model, hold.endpoint, "finished"),
             usage=Usage(prompt_tokens=3),

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -197,13 +197,15 @@ async def test_a_bug_of_ours_costs_nothing(house):
     assert house.held() == 0
 
 
-async def test_a_streams_hold_is_on_disk_before_its_first_byte_and_gone_with_its_charge(house):
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_streams_hold_is_on_disk_from_the_first_tick_on_and_gone_with_its_charge(house, stream):
     await house.set_credits(10**10)
-    async with await house.start("slow", "a", stream=True) as generation:
+    async with await house.start("slow", "a", stream=stream) as generation:
         batches = generation.events()
         await anext(batches)
+        await house.pipeline.running.tick()
         [(held,)] = await house.instance.database.rows("SELECT COUNT(*) FROM holds")
-        assert held == 1
+        assert held == stream
         await batches.aclose()
     [(held,)] = await house.instance.database.rows("SELECT COUNT(*) FROM holds")
     assert held == 0
@@ -255,14 +257,12 @@ async def test_without_a_commit_no_answer_is_finished_and_later_what_was_deliver
     generation = await house.start("echo", "a", stream=stream)
     batches = generation.events()
     seen = [*await anext(batches), *await anext(batches)]
-    together = house.instance.database.together
+    submit = house.instance.database.submit
 
-    def refuse(*_: object) -> "asyncio.Future[None]":
-        refused = asyncio.get_running_loop().create_future()
-        refused.set_exception(DatabaseUnusable("disk full"))
-        return refused
+    def refuse(_work: object, _item: object, told: Callable[[Exception], None]) -> None:
+        asyncio.get_running_loop().call_soon(told, DatabaseUnusable("disk full"))
 
-    monkeypatch.setattr(house.instance.database, "together", refuse)
+    monkeypatch.setattr(house.instance.database, "submit", refuse)
     monkeypatch.setattr("leadline.serving.generation.COMMIT_SECONDS", 0.01)
     monkeypatch.setattr("leadline.ledger.ledger.RETRY_SECONDS", 0.001)
     with pytest.raises(Unavailable, match="not complete"):
@@ -271,7 +271,7 @@ async def test_without_a_commit_no_answer_is_finished_and_later_what_was_deliver
     assert not any(isinstance(event, Finished) for event in seen)
     assert house.held() > 0
 
-    monkeypatch.setattr(house.instance.database, "together", together)
+    monkeypatch.setattr(house.instance.database, "submit", submit)
     while house.held():
         await asyncio.sleep(0.001)
     assert await house.charges() == charged
