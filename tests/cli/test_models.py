@@ -138,3 +138,15 @@ async def test_beside_a_server_models_list_and_show_tell_what_an_engine_does(dat
         assert (shown["status"]["state"], shown["weights"]["context_tokens"]) == ("failed", 4096)
     finally:
         assert await serving.stop() == 0
+
+
+async def test_an_engine_may_name_a_model_of_the_hub_which_the_server_pulls(data, hub):
+    text = WITH_TINY.replace("tiny.q4_k_m", TINY)
+    (data / "leadline.toml").write_text(f'[hub]\nendpoint = "{hub.url}"\n{text}')
+    serving = await Serving.start(data)
+    try:
+        await serving.event("ready")
+        shown = leadline("models", "show", "tiny", "--json", "--data", str(data)).json
+        assert (shown["status"]["state"], shown["weights"]["name"]) == ("unloaded", "tiny.q4_k_m")
+    finally:
+        assert await serving.stop() == 0

@@ -82,7 +82,10 @@ async def pull_from_hub(store: Store, hub: Hub, wanted: Reference, name: str | N
     """The wanted file in the store, under `name` or one made from its own. PullFailed says why not."""
     if there := await asyncio.to_thread(store.pulled_from, str(wanted)):
         return there
-    folder = store.parts()
+    try:
+        folder = await asyncio.to_thread(store.parts)
+    except OSError as error:
+        raise _failed(wanted, {"failed": "disk", "errno": error.errno}) from error
     parts: list[_Part] = []
     total_bytes = 0
     progress(Progress("downloading", 0, 0))

@@ -235,6 +235,15 @@ async def test_the_place_is_free_before_the_next_one_loads():
         (await waiting).close()
 
 
+async def test_one_that_is_unloading_makes_place_too():
+    memory = Memory(10)
+    async with engine("a", memory=memory) as (a, in_a), engine("b", memory=memory) as (b, in_b):
+        (await loaded(a, in_a)).close()
+        a.leave()
+        (await loaded(b, in_b)).close()
+        assert (a.state, b.state) == ("unloaded", "loaded")
+
+
 async def test_one_with_running_requests_stays_and_the_other_is_told_why():
     memory = Memory(10)
     async with engine("a", memory=memory) as (a, in_a), engine("b", memory=memory) as (b, in_b):

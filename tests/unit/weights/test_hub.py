@@ -269,6 +269,13 @@ async def test_a_name_outside_the_alphabet_is_refused(hub: ScriptedHub, store: S
     assert "cannot be a name" in await failure(store, hub, name="../x")
 
 
+async def test_a_folder_that_cannot_be_is_told(hub: ScriptedHub, tmp_path: Path):
+    (tmp_path / "models").write_text("a file")
+
+    with pytest.raises(PullFailed, match="the disk refused it"):
+        await pull(Store(tmp_path / "models"), hub)
+
+
 async def test_a_full_disk_is_told_before_a_byte_comes(hub: ScriptedHub, store: Store, gguf: Gguf):
     class Huge(bytes):
         def __len__(self) -> int:

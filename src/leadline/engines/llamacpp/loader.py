@@ -84,6 +84,8 @@ class Loader:
 
     @property
     def unneeded_since(self) -> float | None:
+        if self.state == "unloading":
+            return self._last_used
         if self.state != "loaded" or self._uses:
             return None
         if not self._used and _now() - self._last_used < UNUSED_SECONDS:
@@ -145,6 +147,8 @@ class Loader:
         self._begin("restarting", why)
 
     def leave(self) -> None:
+        if self.state == "unloading":
+            return
         self._become("unloading", "is unloaded")
         self._leave.set()
 
