@@ -83,6 +83,7 @@ def check_completion(raw: bytes) -> Json:
 def check_message(raw: bytes) -> Json:
     Message.model_validate_json(raw, strict=True)
     message: Json = json.loads(raw)
+    assert message.keys() == messages.ALWAYS
     messages.check_usage(message["usage"])
     messages.check_stop(message["stop_reason"], message["stop_sequence"], message["content"])
     for block in message["content"]:

@@ -26,6 +26,10 @@ DELTA = {
     "thinking": ("thinking_delta", "thinking"),
     "tool_use": ("input_json_delta", "partial_json"),
 }
+# What a message has, whatever becomes of it (SDK_CONFORMANCE 6.2).
+ALWAYS = {
+    *("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "stop_details", "container", "usage"),
+}
 CUT = ("max_tokens", "refusal")
 _event_type: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 
@@ -116,6 +120,7 @@ class Grammar:
 
     def _start(self, message: Json) -> None:
         assert (message["type"], message["role"], message["content"]) == ("message", "assistant", [])
+        assert message.keys() == ALWAYS
         assert message["id"].startswith("msg_")
         assert message["stop_reason"] is message["stop_sequence"] is None
         self.message = message | {"content": []}

@@ -26,6 +26,8 @@ MESSAGE = {
     "content": [],
     "stop_reason": None,
     "stop_sequence": None,
+    "stop_details": None,
+    "container": None,
     "usage": USAGE,
 }
 DELTA, STOP = "content_block_delta", "content_block_stop"

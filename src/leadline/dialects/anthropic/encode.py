@@ -40,7 +40,9 @@ def encode_usage(usage: Usage, cost_ticks: int | None) -> Json:
         "input_tokens": usage.prompt_tokens - usage.cached_tokens,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached_tokens,
+        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
         "output_tokens": usage.output_tokens + usage.reasoning_tokens,
+        "service_tier": "standard",
     }
     if cost_ticks is not None:
         encoded["cost_in_usd_ticks"] = cost_ticks
@@ -68,6 +70,8 @@ def _shell(generation: Generation) -> Json:
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
+        "stop_details": None,
+        "container": None,
     }
 
 
