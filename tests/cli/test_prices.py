@@ -88,6 +88,8 @@ def test_prices_of_now_and_to_come_are_shown_with_their_history(data):
         "context_tokens": None,
         "default_max_output_tokens": 512,
         "capabilities": None,
+        "status": None,
+        "weights": None,
     }
 
 
