@@ -131,13 +131,13 @@ class _Call:
     call_id: str | None
     name: str = ""
     number: int | None = None
-    arguments: str = ""
+    arguments: list[str] = field(default_factory=list)
 
     def may_be_named(self, name: str, arguments: str) -> bool:
         """Whether a piece of this name may be one of this call: names are repeated, but not after whole arguments."""
         if not name or not self.name:
             return True
-        return name == self.name and not (arguments and is_whole(self.arguments))
+        return name == self.name and not (arguments and is_whole("".join(self.arguments)))
 
 
 @dataclass(slots=True)
@@ -233,8 +233,8 @@ class ChunkDecoder:
         if isinstance(arguments, dict):
             arguments = msgspec.json.encode(arguments).decode()
         call = self._call_of(wire.index, call_id, name, arguments)
-        early = call.arguments if call.number is None else ""
-        call.arguments += arguments
+        early = "".join(call.arguments) if call.number is None else ""
+        call.arguments.append(arguments)
         if name and call.number is None:
             call.name, call.number, self._named = name, self._named, self._named + 1
             events.append(ToolCallStarted(call.number, self._new_id(call), name))
