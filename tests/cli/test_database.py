@@ -101,9 +101,8 @@ def test_an_upgrade_says_from_which_schema_to_which_and_keeps_the_old_one(leadli
     same = leadline("db", "upgrade").out
     schema = newest_schema()
     connection = apsw.Connection(str(leadline.data / "leadline.db"))
-    # As it was before the newest migration.
-    connection.execute("DROP TABLE stored_answers")
-    connection.execute("DELETE FROM migrations WHERE number = 7")
+    # As it was before the newest migration, which makes the same of what it has made.
+    connection.execute("DELETE FROM migrations WHERE number = 8")
     before = connection.execute("SELECT MAX(number) FROM migrations").get
     connection.close()
 
