@@ -7,7 +7,7 @@ import asyncio
 import json
 import secrets
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
@@ -103,7 +103,7 @@ class ApiKeys:
         self._digests: dict[str, tuple[bytes, bytes | None]] = {}
         self._ids: dict[str, set[str]] = {}
         self._last_used: dict[str, int] = {}
-        self._used_since_flush: dict[str, int] = {}
+        self._unwritten: dict[str, int] = {}
         self._commits: set[asyncio.Task[ApiKey]] = set()
 
     async def load(self) -> None:
@@ -244,16 +244,18 @@ class ApiKeys:
         return found[-1]
 
     def touch(self, key_id: str, now: int) -> None:
-        """The key was used. Kept in memory until somebody writes what `used_since_flush` returns."""
-        self._last_used[key_id] = self._used_since_flush[key_id] = now
+        """The key was used. Kept in memory until `write_last_used`."""
+        self._last_used[key_id] = self._unwritten[key_id] = now
 
     def last_used_at(self, key_id: str) -> int | None:
         return self._last_used.get(key_id)
 
-    def used_since_flush(self) -> dict[str, int]:
-        """When each key was last used, of those that were used since the last call."""
-        used, self._used_since_flush = self._used_since_flush, {}
-        return used
+    async def write_last_used(self) -> None:
+        """Write when keys were last used, of those that were used since the last time."""
+        used, self._unwritten = self._unwritten, {}
+        if used:
+            sql = "UPDATE api_keys SET last_used_at = $1 WHERE id = $2"
+            await self._database.commit(*(Write(sql, (at, key_id), rows=None) for key_id, at in used.items()))
 
     async def _change(self, key: ApiKey, write: Write, changed: Callable[[ApiKey], ApiKey]) -> ApiKey:
         """Change the key as it is known after the commit: the caller's copy may be older than another change."""
@@ -298,12 +300,6 @@ class ApiKeys:
         keyed = self._keyed_hash()
         keyed.update(text.encode("utf-8", "surrogatepass"))
         return keyed.digest()
-
-
-def last_used_writes(used: Mapping[str, int]) -> list[Write]:
-    """The writes that keep what `ApiKeys.used_since_flush` returned. They fail no unit that they are part of."""
-    sql = "UPDATE api_keys SET last_used_at = $1 WHERE id = $2"
-    return [Write(sql, (at, key_id), rows=None) for key_id, at in used.items()]
 
 
 def checksum(body: str) -> str:

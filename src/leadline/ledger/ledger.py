@@ -224,14 +224,17 @@ class Ledger:
         if len(self._noted) < MOST_NOTED:
             self._noted.append(record)
 
-    async def tick(self) -> None:
-        """What falls due with time; called about once a second. Raises DatabaseUnusable while the disk is away."""
-        if not self._database.writable:
-            await self._database.commit(Write("UPDATE facts SET value = $1 WHERE name = 'heartbeat'", (self._clock(),)))
+    async def write_noted(self) -> None:
         if self._noted:
             noted = tuple(self._noted)
             await self._write(Noted(noted))
             del self._noted[: len(noted)]
+
+    async def tick(self) -> None:
+        """What falls due with time; called about once a second. Raises DatabaseUnusable while the disk is away."""
+        if not self._database.writable:
+            await self._database.commit(Write("UPDATE facts SET value = $1 WHERE name = 'heartbeat'", (self._clock(),)))
+        await self.write_noted()
         if self._indexes_lag:
             self._indexes_lag = False
             await self._database.together(index_entries, None)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 
-from leadline.accounts.keys import last_used_writes
 from leadline.clock import MICROSECONDS_PER_DAY, now_microseconds
 from leadline.errors import LeadlineError
 from leadline.ledger.usage import UsageBook
@@ -22,7 +21,7 @@ async def keep_house(instance: Instance, pipeline: Pipeline) -> None:
         await asyncio.sleep(_EVERY_SECONDS)
         seconds += _EVERY_SECONDS
         try:
-            await _write_last_used(instance)
+            await instance.keys.write_last_used()
             if seconds >= _PRUNE_EVERY_SECONDS:
                 seconds = 0
                 await prune(instance, pipeline)
@@ -30,11 +29,6 @@ async def keep_house(instance: Instance, pipeline: Pipeline) -> None:
             _log.warning("housekeeping was put off", extra={"why": str(error)})
         except Exception:
             _log.exception("housekeeping failed")
-
-
-async def _write_last_used(instance: Instance) -> None:
-    if used := instance.keys.used_since_flush():
-        await instance.database.commit(*last_used_writes(used))
 
 
 async def prune(instance: Instance, pipeline: Pipeline) -> None:

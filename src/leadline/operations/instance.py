@@ -18,7 +18,7 @@ from leadline.config import Config, load
 from leadline.engines.engine import Engine
 from leadline.errors import LeadlineError
 from leadline.ledger.ledger import Ledger
-from leadline.storage.database import Database
+from leadline.storage.database import Database, DatabaseUnusable
 from leadline.storage.sealed import Sealer
 
 # Unix socket paths are cut at 108 bytes on Linux and 104 on macOS.
@@ -69,6 +69,10 @@ class Instance:
         return cls(data, config, database, ledger, keys, organisations, prices, Sealer(secret), base_url, lock)
 
     async def close(self) -> None:
+        """Write what waits for its turn, as far as the disk takes it, and let go of the folder."""
+        with suppress(DatabaseUnusable):
+            await self.keys.write_last_used()
+            await self.ledger.write_noted()
         await self.ledger.close()
         await self.database.close()
         self._lock.close()
