@@ -16,7 +16,7 @@ from leadline.chat.request import (
 )
 from leadline.engines.format.grammar import after_thoughts, call_grammar, json_grammar
 from leadline.engines.format.template import ChatTemplate
-from leadline.engines.llamacpp.completion import encode_completion
+from leadline.engines.llamacpp.grammars import grammar_of
 from tests.faults.test_engine import answer, running
 from tests.unit.engines.format.corpus import FOLDER, template
 from tests.unit.engines.test_grammar_recogniser import Grammar, LlamaCpp
@@ -67,10 +67,8 @@ def test_a_call_comes_behind_thoughts_too():
 )
 def test_only_thoughts_that_were_asked_for_come_before_a_form(effort, in_thoughts, begins):
     request = replace(ASK, effort=effort)
-    body = msgspec.json.decode(encode_completion(request, "hi", template("qwen3"), in_thoughts=in_thoughts))
-    assert body["grammar"].startswith(begins)
-    plain = msgspec.json.decode(encode_completion(request, "hi", template("smollm2"), in_thoughts=False))
-    assert plain["grammar"].startswith("root ::= object")
+    assert grammar_of(request, template("qwen3"), in_thoughts=in_thoughts).startswith(begins)
+    assert grammar_of(request, template("smollm2"), in_thoughts=False).startswith("root ::= object")
 
 
 @pytest.mark.model

@@ -10,7 +10,6 @@ import msgspec
 
 from leadline.chat.events import ChatEvent, Finished, FinishReason, Started, TokenLogprob, Usage
 from leadline.chat.request import ChatRequest, Tool
-from leadline.engines.format.grammar import after_thoughts, call_grammar, json_grammar, schema_grammar
 from leadline.engines.format.output import OutputParser
 from leadline.engines.format.template import ChatTemplate
 from leadline.engines.upstream.encode import encode_sampling
@@ -48,29 +47,10 @@ def is_forced(request: ChatRequest) -> bool:
     return must_call(request) or request.json_format is not None
 
 
-def _grammar(request: ChatRequest, template: ChatTemplate, *, in_thoughts: bool) -> str | None:
-    """The form that is forced; thoughts that were asked for come before it."""
-    form, thinking = _form(request, template), template.thinking
-    if form is None or thinking is None or not request.thinks:
-        return form
-    return after_thoughts(form, "" if in_thoughts else thinking.opening, thinking.closing)
-
-
-def _form(request: ChatRequest, template: ChatTemplate) -> str | None:
-    """What forces the answer's form: calls where one must be made, JSON where it is asked for."""
-    if must_call(request):
-        parallel = request.parallel_tool_calls and template.calls.many
-        return call_grammar(offered_tools(request), template.calls.syntax, parallel=parallel)
-    if request.json_format is None:
-        return None
-    schema = request.json_format.schema
-    return json_grammar() if schema is None else schema_grammar(schema)
-
-
 def encode_completion(
-    request: ChatRequest, prompt: str | list[int], template: ChatTemplate, *, in_thoughts: bool
+    request: ChatRequest, prompt: str | list[int], template: ChatTemplate, grammar: str | None
 ) -> bytes:
-    """The body. `prompt` is a text whose special tokens count, or tokens. `in_thoughts`: it ends within thoughts."""
+    """The body. `prompt` is a text whose special tokens count, or tokens; `grammar` forces the answer's form."""
     body: dict[str, Any] = {
         "prompt": prompt,
         "n_predict": request.max_output_tokens,
@@ -85,7 +65,7 @@ def encode_completion(
         body["preserved_tokens"] = template.calls.markers
     if template.thinking is not None and not request.prompts:
         body["preserved_tokens"] = (*body.get("preserved_tokens", ()), *template.thinking.markers)
-    if grammar := _grammar(request, template, in_thoughts=in_thoughts):
+    if grammar is not None:
         body["grammar"] = grammar
     return _json.encode(body | _EXTRA)
 

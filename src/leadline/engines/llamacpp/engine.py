@@ -26,6 +26,7 @@ from leadline.engines.llamacpp.completion import (
     is_forced,
     offered_tools,
 )
+from leadline.engines.llamacpp.grammars import Grammars
 from leadline.engines.llamacpp.loader import Loader, Policy
 from leadline.engines.llamacpp.memory import Memory
 from leadline.engines.llamacpp.room import Room
@@ -118,6 +119,7 @@ class LlamaCppEngine:
     _client: ChatClient | None = None
     # Set with the weights, before the first child.
     _room: Room = field(default_factory=lambda: Room(0, 0))
+    _grammars: Grammars = field(default_factory=Grammars)
     _lost_over: dict[bytes, int] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
@@ -256,7 +258,8 @@ class LlamaCppEngine:
         template, pieces = self._weights.template, self._rendered(fitted)
         template.refuse_unknown((token_id for token_id, _ in fitted.sampling.logit_bias), "logit_bias")
         in_thoughts = _end_in_thoughts(pieces, template)
-        body = encode_completion(fitted, await self._prompt(pieces), template, in_thoughts=in_thoughts)
+        grammar = await self._grammars.of(fitted, template, in_thoughts=in_thoughts)
+        body = encode_completion(fitted, await self._prompt(pieces), template, grammar)
         decoder = CompletionDecoder(_parser(fitted, template, in_thoughts=in_thoughts), fitted.top_logprobs)
         stream = self._ready_client().stream("/completion", body, decoder)
         async with self._room.take(tokens) as place, aclosing(stream) as batches:
