@@ -14,7 +14,7 @@ from leadline.clock import now_microseconds
 from leadline.dialects.exchange import Exchange, Headers
 from leadline.errors import ClientGone, LeadlineError, RateLimits, Unavailable
 from leadline.serving.generation import Call, Generation
-from leadline.serving.pipeline import Caller, Pipeline
+from leadline.serving.pipeline import Caller, LookUp, Pipeline, nothing_more
 from leadline.serving.replays import Recording, Replays
 
 # With nothing to send for this long, a keep-alive goes out. Until then an error still has its own status.
@@ -37,7 +37,7 @@ class Encoder(Protocol):
 @dataclass(frozen=True, slots=True)
 class Form:
     """How one dialect writes an answer. `keep_alive` is what its streams send to say nothing; `error` is an error in
-    the middle of one, `scope` what a key must permit."""
+    the middle of one, `scope` what a key must permit, `look_up` what its request still lacks."""
 
     stream: Callable[[Generation], Encoder] | None
     whole: Callable[[Generation], Encoder]
@@ -45,6 +45,7 @@ class Form:
     limits: Callable[[RateLimits, int], Headers]
     keep_alive: bytes
     scope: str = "chat"
+    look_up: LookUp = nothing_more
 
 
 # Admits a request and gives the work that makes its recording.
@@ -75,7 +76,7 @@ async def start(pipeline: Pipeline, caller: Caller, exchange: Exchange, request:
     generation: Generation | None = None
     try:
         async with nullcontext() if replayable else exchange.while_connected():
-            generation = await pipeline.start(caller, request, call)
+            generation = await pipeline.start(caller, request, call, form.look_up)
     except ClientGone:
         if generation is not None:
             await generation.close()

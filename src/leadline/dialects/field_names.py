@@ -1,5 +1,6 @@
 """What the money path and the engines call a field is not what every endpoint calls it."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -8,9 +9,20 @@ from leadline.errors import InvalidRequest
 
 @contextmanager
 def naming(fields: Mapping[str, str]) -> Iterator[None]:
-    """What is refused inside names the field as its endpoint does: `fields` by their inner names."""
+    """What is refused inside names the field as its endpoint does, in its message too: `fields` by their inner names,
+    in which `[]` stands for any index. What lies inside of a field goes with it."""
     try:
         yield
     except InvalidRequest as error:
-        error.param = fields.get(error.param or "", error.param)
+        error.param = _renamed(error.param or "", fields) or None
+        error.args = (_renamed(str(error), fields),)
         raise
+
+
+def _renamed(text: str, fields: Mapping[str, str]) -> str:
+    """`text` with another field at its beginning, if one of these stands there."""
+    for inner, outer in fields.items():
+        begins = re.escape(inner).replace(r"\[\]", r"(\[\d+\])")
+        if found := re.match(rf"{begins}(?=[:.]|$)", text):
+            return outer.replace("[]", found[1] if found.lastindex else "") + text[found.end() :]
+    return text

@@ -27,6 +27,7 @@ from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.errors import EngineFailed
 from leadline.operations.housekeeping import prune
 from leadline.serving import stored
+from leadline.serving.stored import StoredAnswers
 from tests.conformance.grammar.responses import check, check_response, frames
 from tests.raw import Answer, Raw, head, open_post, post, request
 from tests.scripted.engine import SCRIPTS, Script, Stall, Step, prompt_tokens, slow_echo
@@ -877,3 +878,23 @@ def test_the_javascript_sdk_finds_what_it_expects(server, node, model, tests):
 
 def test_the_largest_answer_that_is_kept_has_16_mebibytes():
     assert stored.LARGEST_BYTES == 16 * 1024 * 1024
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/input_tokens"])
+def test_the_limits_come_before_the_database(tmp_path, monkeypatch, path):
+    """Whoever is over a limit makes nobody look anything up."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "leadline.toml").write_text("[limits.default]\nrequests_per_minute = 1\n")
+    server = ScriptedServer(tmp_path / "data")
+    looked_up: list[str] = []
+
+    async def find(*asked: Any) -> None:
+        looked_up.append(asked[-1])
+
+    monkeypatch.setattr(StoredAnswers, "find", lambda _, *asked: find(*asked))
+    body = json.dumps({"model": "echo", "input": "hi", "previous_response_id": "resp_x"}).encode()
+    answers = [post(server.port, path, server.api_key, body) for _ in range(2)]
+    assert [answer.status for answer in answers] == [404, 429]
+    assert answers[0].json["error"]["code"] == "previous_response_not_found"
+    assert looked_up == ["resp_x"]
+    server.stop()

@@ -19,7 +19,12 @@ from leadline.serving.models import ModelCard
 from leadline.serving.pipeline import Caller, Pipeline
 
 # What the money path and the engines call a field -> what it is called here.
-_FIELDS = {"response_format": "output_config.format", "reasoning_effort": "thinking"}
+_FIELDS = {
+    "response_format.json_schema.schema": "output_config.format.schema",
+    "response_format": "output_config.format",
+    "tools[].function.parameters": "tools[].input_schema",
+    "reasoning_effort": "thinking",
+}
 
 
 async def create_message(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:

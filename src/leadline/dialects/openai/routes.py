@@ -21,6 +21,9 @@ from leadline.dialects.strict_json import decode
 from leadline.serving.generation import Generation
 from leadline.serving.pipeline import Caller, Pipeline
 
+# Of those who call tools by the words before `tools`.
+_FUNCTION_FIELDS = {"tools[].function.parameters": "functions[].parameters", "tools": "functions"}
+
 
 async def create_chat_completion(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     body = decode(await exchange.json_body(), Body)
@@ -31,7 +34,8 @@ async def create_chat_completion(pipeline: Pipeline, caller: Caller, exchange: E
     whole = collected(partial(encode_answer, functions=body.speaks_of_functions))
     form = Form(stream if body.stream else None, whole, encode_event, encode_limits, KEEP_ALIVE)
     answer = defer_chat if body.deferred else answer_chat
-    await answer(pipeline, caller, exchange, to_request(body), form)
+    with naming(_FUNCTION_FIELDS if body.speaks_of_functions else {}):
+        await answer(pipeline, caller, exchange, to_request(body), form)
 
 
 async def create_completion(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:

@@ -48,12 +48,12 @@ class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema", omit
 
 class TextConfig(msgspec.Struct, omit_defaults=True):
     format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
-    verbosity: str | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
 
 
 class ReasoningConfig(msgspec.Struct):
     effort: Effort | None = None
-    summary: str | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
 
 
 class Body(msgspec.Struct):
@@ -98,15 +98,15 @@ def wants_encrypted_reasoning(body: Body) -> bool:
     return _ENCRYPTED_REASONING in (body.include or ())
 
 
-def to_request(body: Body, turns: tuple[Message, ...]) -> ChatRequest:
-    """The request in our own words, or InvalidRequest. `turns` are those of its conversation."""
+def to_request(body: Body) -> ChatRequest:
+    """The request in our own words, or InvalidRequest. Its conversation's turns are still to follow."""
     _refuse_what_is_not_done(body)
     tools = _offered(body)
     instructions = (Message("system", (Text(body.instructions),)),) if body.instructions else ()
     wants_logprobs = bool(body.logprobs or body.top_logprobs or _LOGPROBS in (body.include or ()))
     return ChatRequest(
         model=body.model,
-        messages=(*instructions, *turns),
+        messages=instructions,
         max_output_tokens=body.max_output_tokens,
         sampling=Sampling(
             temperature=1.0 if body.temperature is None else body.temperature,

@@ -1,16 +1,18 @@
 """The endpoints of OpenAI's Responses API. Errors are those of OpenAI's other endpoints."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from leadline.chat.request import ChatRequest
 from leadline.dialects.answers import Form, answer_chat
 from leadline.dialects.exchange import Exchange, Headers
 from leadline.dialects.field_names import naming
 from leadline.dialects.pages import Paging, integer, page_of
 from leadline.dialects.responses.decode import Body, echo, to_request, wants_encrypted_reasoning
 from leadline.dialects.responses.encode import ResponseEncoder
-from leadline.dialects.responses.items import to_messages
+from leadline.dialects.responses.items import Json, read_items, to_messages
 from leadline.dialects.responses.stored import StoredResponse, conversation_of, find_response
 from leadline.dialects.responses.stream import KEEP_ALIVE
 from leadline.dialects.strict_json import decode
@@ -22,7 +24,9 @@ EncodeLimits = Callable[[RateLimits, int], Headers]
 # What the money path and the engines call a field -> what it is called here.
 _FIELDS = {
     "messages": "input",
+    "response_format.json_schema.schema": "text.format.schema",
     "response_format": "text.format",
+    "tools[].function.parameters": "tools[].parameters",
     "logprobs": "include",
     "max_tokens": "max_output_tokens",
     "reasoning_effort": "reasoning.effort",
@@ -35,13 +39,12 @@ def routes(encode_limits: EncodeLimits) -> dict[tuple[str, str], Any]:
 
     async def create_response(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
         body = decode(await exchange.json_body(), Body)
-        told = echo(body)
-        conversation = await conversation_of(
-            pipeline, caller, exchange.request_id, body.input, body.previous_response_id
-        )
+        told, conversation = echo(body), _Conversation(pipeline, caller, exchange, body)
         seal = partial(pipeline.stored.seal_reasoning, caller.organisation_id)
         encoder = ResponseEncoder(
-            told, conversation, streams=bool(body.stream), seal=seal if wants_encrypted_reasoning(body) else None
+            *(told, conversation.items),
+            streams=bool(body.stream),
+            seal=seal if wants_encrypted_reasoning(body) else None,
         )
 
         def begin(generation: Generation) -> ResponseEncoder:
@@ -49,9 +52,12 @@ def routes(encode_limits: EncodeLimits) -> dict[tuple[str, str], Any]:
                 pipeline.stored.keep(generation, "response", encoder.stored_with)
             return encoder.begin(generation)
 
-        form = Form(begin if body.stream else None, begin, encoder.fail, encode_limits, KEEP_ALIVE)
+        form = Form(
+            *(begin if body.stream else None, begin, encoder.fail, encode_limits, KEEP_ALIVE),
+            look_up=conversation.look_up,
+        )
         with naming(_FIELDS):
-            await answer_chat(pipeline, caller, exchange, to_request(body, to_messages(conversation)), form)
+            await answer_chat(pipeline, caller, exchange, to_request(body), form)
 
     return {
         ("POST", "/v1/responses"): create_response,
@@ -63,12 +69,26 @@ def routes(encode_limits: EncodeLimits) -> dict[tuple[str, str], Any]:
     }
 
 
+class _Conversation:
+    """What a request asks about: its own items are read at once, or InvalidRequest; `items` are all of them, in which
+    those that are stored are there once `look_up` was done."""
+
+    def __init__(self, pipeline: Pipeline, caller: Caller, exchange: Exchange, body: Body) -> None:
+        self.items: list[Json] = []
+        own = read_items(body.input)
+        self._all = partial(conversation_of, pipeline, caller, exchange.request_id, own, body.previous_response_id)
+
+    async def look_up(self, request: ChatRequest) -> ChatRequest:
+        self.items += await self._all()
+        return replace(request, messages=(*request.messages, *to_messages(self.items)))
+
+
 async def count_input_tokens(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     body = decode(await exchange.json_body(), Body)
-    conversation = await conversation_of(pipeline, caller, exchange.request_id, body.input, body.previous_response_id)
+    conversation = _Conversation(pipeline, caller, exchange, body)
     with naming(_FIELDS):
         async with exchange.while_connected():
-            tokens = await pipeline.count_prompt_tokens(caller, to_request(body, to_messages(conversation)))
+            tokens = await pipeline.count_prompt_tokens(caller, to_request(body), conversation.look_up)
     await exchange.respond_json({"object": "response.input_tokens", "input_tokens": tokens})
 
 

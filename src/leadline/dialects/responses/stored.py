@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 
 from leadline.dialects.responses.items import (
+    Item,
     ItemReference,
     ReasoningItem,
     ReasoningText,
     encode_item,
     new_item_id,
     origin_of,
-    read_items,
 )
 from leadline.dialects.responses.output import steps_of
 from leadline.dialects.responses.stream import EventWriter
@@ -61,9 +61,13 @@ async def find_response(pipeline: Pipeline, caller: Caller, response_id: str) ->
 
 
 async def conversation_of(
-    pipeline: Pipeline, caller: Caller, request_id: uuid.UUID, given: str | list[Json], previous_id: str | None
+    pipeline: Pipeline,
+    caller: Caller,
+    request_id: uuid.UUID,
+    items: list[Item | ItemReference],
+    previous_id: str | None,
 ) -> list[Json]:
-    """All items that a request asks about, each with its id: those of the response before it, then the `given` ones."""
+    """All items that a request asks about, each with its id: those of the response before it, then its own `items`."""
     conversation: list[Json] = []
     if previous_id is not None:
         previous = await find_response(pipeline, caller, previous_id)
@@ -73,7 +77,6 @@ async def conversation_of(
                 " deleted or not stored, or never was."
             )
         conversation = previous.items
-    items = read_items(given)
     for item in items:
         if isinstance(item, ReasoningItem) and item.encrypted_content is not None:
             opened = pipeline.stored.open_reasoning(caller.organisation_id, item.encrypted_content)
