@@ -217,7 +217,7 @@ def weather(request: ChatRequest) -> Iterable[Step]:
 def vector(prompt: str | tuple[int, ...]) -> "array[float]":
     """Four numbers of the words or tokens, one long."""
     lengths = [len(word) for word in prompt.split()] if isinstance(prompt, str) else list(prompt)
-    numbers = [1.0, float(len(lengths)), float(sum(lengths)), float(max(lengths))]
+    numbers = [1.0, float(len(lengths)), float(sum(lengths)), float(max(lengths, default=0))]
     return array("f", (number / math.hypot(*numbers) for number in numbers))
 
 

@@ -224,6 +224,15 @@ def test_an_image_is_refused_where_no_model_can_see(server):
     assert "no vision model is loaded" in answer.json["error"]["message"]
 
 
+@pytest.mark.parametrize("data", ["@@@", "é", "AAA", "\u0000"])
+def test_an_image_that_is_no_base64_is_refused_by_name(server, data):
+    shown = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+    ask = ASK | {"messages": [{"role": "user", "content": [shown]}]}
+    answer = post(server.port, MESSAGES, server.api_key, json.dumps(ask).encode())
+    assert answer.status == 400
+    assert "messages[0].content[0].source.data is not valid base64" in answer.json["error"]["message"]
+
+
 def test_a_model_that_is_loading_is_a_503_that_says_when_to_come_back(server):
     server.engine.ready = False
     answer = post(server.port, CHAT, server.api_key, json.dumps(ASK).encode())

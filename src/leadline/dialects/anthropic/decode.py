@@ -1,7 +1,6 @@
 """The body of `POST /v1/messages` -> ChatRequest. Unknown fields, betas and cache hints are ignored."""
 
 import base64
-import binascii
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -276,7 +275,7 @@ def _image(block: ImageBlock, at: str) -> Image:
         return Image(block.source.url)
     try:
         base64.b64decode(block.source.data, validate=True)
-    except binascii.Error:
+    except ValueError:
         param = f"{at}.source.data"
         raise InvalidRequest(f"{param} is not valid base64.", param) from None
     return Image(f"data:{block.source.media_type};base64,{block.source.data}")
