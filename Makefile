@@ -23,7 +23,7 @@ check: $(VENV)/.dev ## The inner loop: format, lint, types, layers, fast tests.
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 -q -m "not model and not slow"
+	$(BIN)/python -m pytest -n 2 -q -m "not model and not slow" --hypothesis-profile=check
 
 bench: dev ## Benchmarks against the bare engine, and of the money path.
 	missed=0; $(BIN)/python -m benchmarks || missed=1; $(BIN)/python -m benchmarks.money || missed=1; exit $$missed

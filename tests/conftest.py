@@ -1,19 +1,22 @@
-"""What all tests share: the scripted server, and password hashes that cost nothing."""
+"""What all tests share: the scripted server, and password hashes and new databases that cost little."""
 
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import apsw
 import pytest
 from argon2 import PasswordHasher
 from hypothesis import HealthCheck, settings
 
+from leadline.storage import database
 from tests.scripted.server import ScriptedServer
 
-# A slow machine is no failure. `make proof` takes the second profile.
+# A slow machine is no failure. `make check` takes the second profile, `make proof` the third.
 settings.register_profile(
     "suite", deadline=None, max_examples=100, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("check", settings.get_profile("suite"), max_examples=25)
 settings.register_profile("proof", settings.get_profile("suite"), max_examples=2000)
 settings.load_profile("suite")
 
@@ -24,6 +27,24 @@ def cheap_passwords() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         cheap = partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
         patch.setattr("leadline.accounts.organisations.PasswordHasher", cheap)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def schema_made_once() -> Iterator[None]:
+    """Within this process a new database begins as a copy of one that the migrations made."""
+    migrate = database._migrate
+    made = apsw.Connection(":memory:")
+    migrate(made)
+
+    def copy_first(connection: apsw.Connection) -> None:
+        if not list(connection.execute("SELECT 1 FROM sqlite_schema")):
+            with connection.backup("main", made, "main") as copying:
+                copying.step()
+        migrate(connection)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_migrate", copy_first)
         yield
 
 

@@ -31,7 +31,7 @@ PRICES = prices_of(PriceSection(input=Decimal(1), cached_input=Decimal("0.5"), o
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its ten looks a second at whether it should stop: a test would wait for the next one."""
+    """uvicorn without its ten looks a second at whether it should stop, and has stopped: tests would wait for them."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -40,6 +40,14 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         await self.on_tick(0)
         await self.stopping.wait()
+
+    async def shutdown(self, sockets: object = None) -> None:
+        for listening in self.servers:
+            listening.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        while self.server_state.connections or self.server_state.tasks:
+            await asyncio.sleep(0.002)
 
 
 class ScriptedServer:
