@@ -13,8 +13,8 @@ from leadline.chat.request import ChatRequest
 from leadline.clock import now_microseconds
 from leadline.dialects.exchange import Exchange, Headers
 from leadline.errors import ClientGone, LeadlineError, RateLimits, Unavailable
-from leadline.serving.generation import Call, Generation
-from leadline.serving.pipeline import Caller, LookUp, Pipeline, nothing_more
+from leadline.serving.generation import Call, Generation, LookUp, nothing_more
+from leadline.serving.pipeline import Caller, Pipeline
 from leadline.serving.replays import Recording, Replays
 
 # With nothing to send for this long, a keep-alive goes out. Until then an error still has its own status.
@@ -72,11 +72,15 @@ async def start(pipeline: Pipeline, caller: Caller, exchange: Exchange, request:
     """Admit `request`, which may wait for its model to load; the answer will tell its limits. With an Idempotency-Key
     it goes on without whoever hangs up."""
     replayable = exchange.header(b"idempotency-key") is not None
-    call = Call(exchange.request_id, exchange.path, form.stream is not None, form.scope, replayable=replayable)
+    call = Call(
+        *(exchange.request_id, exchange.path, form.stream is not None, form.scope),
+        replayable=replayable,
+        look_up=form.look_up,
+    )
     generation: Generation | None = None
     try:
         async with nullcontext() if replayable else exchange.while_connected():
-            generation = await pipeline.start(caller, request, call, form.look_up)
+            generation = await pipeline.start(caller, request, call)
     except ClientGone:
         if generation is not None:
             await generation.close()

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -27,16 +27,26 @@ from leadline.storage.database import DatabaseUnusable
 COMMIT_SECONDS = 10
 
 
+# Adds to a request what has to be looked up, which is done once the limits let it in. Whatever it raises is a refusal.
+LookUp = Callable[[ChatRequest], Awaitable[ChatRequest]]
+
+
+async def nothing_more(request: ChatRequest) -> ChatRequest:
+    """Of a request that is whole."""
+    return request
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """How the request came in. `endpoint` is its path, such as `/v1/chat/completions`, `scope` what a key must permit.
-    A `replayable` request has an Idempotency-Key."""
+    A `replayable` request has an Idempotency-Key; `look_up` adds what its request still lacks."""
 
     request_id: uuid.UUID
     endpoint: str
     stream: bool
     scope: str = "chat"
     replayable: bool = False
+    look_up: LookUp = nothing_more
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The money path, written once: authenticate, limit, reserve, generate, settle."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,7 @@ from leadline.ledger.usage import UsageRecord
 from leadline.limits.limiter import Limiter
 from leadline.money import NOTHING
 from leadline.serving.deferred import Deferred, DeferredAnswer
-from leadline.serving.generation import Admitted, Call, Generation, estimated_prompt_tokens
+from leadline.serving.generation import Admitted, Call, Generation, LookUp, estimated_prompt_tokens, nothing_more
 from leadline.serving.keys import KeyCard
 from leadline.serving.models import ModelCard, card_of
 from leadline.serving.replays import Replays
@@ -28,16 +28,9 @@ from leadline.serving.running import Running
 from leadline.serving.stored import Kind, StoredAnswers
 
 Caller = ApiKey
-# Adds to a request what has to be looked up, which is done once the limits let it in. Whatever it raises is a refusal.
-LookUp = Callable[[ChatRequest], Awaitable[ChatRequest]]
 
 # Without max_tokens, a request is admitted when this much of an answer is affordable, and ends where the credits end.
 FIRST_SLICE_TOKENS = 64
-
-
-async def nothing_more(request: ChatRequest) -> ChatRequest:
-    """Of a request that is whole."""
-    return request
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +133,11 @@ class Pipeline:
         _refuse_endpoint(caller, "chat")
         return await self.deferred.take(caller.organisation_id, spelled_id)
 
-    async def start(
-        self, caller: Caller, request: ChatRequest, call: Call, look_up: LookUp = nothing_more
-    ) -> Generation:
+    async def start(self, caller: Caller, request: ChatRequest, call: Call) -> Generation:
         """Admit a request. Whatever can be refused is refused here, before the first byte."""
         model, began_at = self.catalog.find(request.model), self.clock()
         try:
-            return await self._admit(caller, model, request, call, look_up, began_at)
+            return await self._admit(caller, model, request, call, began_at)
         except LeadlineError as error:
             self.ledger.note(
                 UsageRecord(
@@ -156,16 +147,14 @@ class Pipeline:
             )
             raise
 
-    async def _admit(
-        self, caller: Caller, model: Model, request: ChatRequest, call: Call, look_up: LookUp, began_at: int
-    ) -> Generation:
+    async def _admit(self, caller: Caller, model: Model, request: ChatRequest, call: Call, began_at: int) -> Generation:
         organisation_id = caller.organisation_id
         admission = self.limiter.enter(organisation_id, model.name, caller.id, caller.name, caller.limit)
         with ExitStack() as refused:
             refused.callback(admission.close)
             _refuse_endpoint(caller, call.scope)
             self._refuse_model(caller, model)
-            request = _without_wishes(model, await look_up(request))
+            request = _without_wishes(model, await call.look_up(request))
             _refuse_what_it_lacks(model, request)
             prices = model.prices_at(began_at)
             hold = Hold(
