@@ -3,12 +3,22 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from click.testing import CliRunner
 
 from leadline.cli.root import cli
-from tests.cli.process import EMAIL, NO_MODEL, PASSWORD, Done
+from tests.cli.process import NO_MODEL, PASSWORD, PERSON, Done
+
+
+def leadline(*args: str, stdin: str = "", **more: str) -> Done:
+    """`more` are variables of the environment."""
+    done = CliRunner().invoke(cli, args, input=stdin, env=more)
+    return Done(done.exit_code, done.stdout, done.stderr)
+
+
+def init(data: Path, *args: str) -> Done:
+    return leadline("init", "--data", str(data), *PERSON, *args, stdin=f"{PASSWORD}\n")
 
 
 @dataclass(frozen=True)
@@ -18,18 +28,15 @@ class CommandLine:
     data: Path
 
     @classmethod
-    def with_alice(cls, data: Path) -> "CommandLine":
+    def with_alice(cls, data: Path) -> Self:
         """A new instance with an organisation that has five dollars and the key `first-key`."""
         data.mkdir()
         (data / "leadline.toml").write_text(NO_MODEL)
-        leadline = cls(data)
-        person = ("--email", EMAIL, "--org", "Northwind Labs", "--password-stdin", "--yes")
-        assert leadline("init", *person, stdin=f"{PASSWORD}\n").code == 0
-        return leadline
+        assert init(data).code == 0
+        return cls(data)
 
     def __call__(self, *args: str, stdin: str = "") -> Done:
-        done = CliRunner().invoke(cli, ["--data", str(self.data), *args], input=stdin)
-        return Done(done.exit_code, done.stdout, done.stderr)
+        return leadline("--data", str(self.data), *args, stdin=stdin)
 
     def json(self, *args: str) -> Any:
         done = self(*args, "--json")

@@ -12,6 +12,7 @@ from typing import Any
 DEADLINE_SECONDS = 120
 EMAIL = "mara@northwind.example"
 PASSWORD = "correct horse battery"
+PERSON = ("--email", EMAIL, "--org", "Northwind Labs", "--password-stdin", "--yes", "--json")
 # A remote engine that nobody answers for: the server starts at once and needs no model.
 NO_MODEL = """
 [[engines]]
@@ -55,8 +56,7 @@ def leadline(*args: str, stdin: str = "", **more: str) -> Done:
 
 
 def init(data: Path, *args: str) -> Done:
-    person = ("--email", EMAIL, "--org", "Northwind Labs", "--password-stdin", "--yes", "--json")
-    return leadline("init", "--data", str(data), *person, *args, stdin=f"{PASSWORD}\n")
+    return leadline("init", "--data", str(data), *PERSON, *args, stdin=f"{PASSWORD}\n")
 
 
 class Serving:

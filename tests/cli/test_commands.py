@@ -10,7 +10,9 @@ import pytest
 
 from leadline.cli.main import main
 from leadline.cli.root import cli
-from tests.cli.process import EMAIL, NO_MODEL, Serving, init, leadline
+from tests.cli import process
+from tests.cli.in_process import init, leadline
+from tests.cli.process import EMAIL, NO_MODEL, Serving
 from tests.raw import post, request
 
 CHAT = "/v1/chat/completions"
@@ -25,15 +27,15 @@ def data(tmp_path):
 
 
 def test_init_makes_an_organisation_with_credit_and_a_key_and_a_second_run_changes_nothing(data):
-    first = init(data, "--credit", "20", "--key", "ci")
+    first = process.init(data, "--credit", "20", "--key", "ci")
     assert first.code == 0, first.err
     assert set(first.json) == {"organisation_id", "user_id", "api_key", "base_url", "openai_base_url"}
     assert re.fullmatch(r"ll_[0-9A-Za-z]{8}_[0-9A-Za-z]{38}", first.json["api_key"])
     assert first.json["openai_base_url"] == f"{first.json['base_url']}/v1"
-    again = init(data, "--credit", "99")
+    again = process.init(data, "--credit", "99")
     assert (again.code, "api_key" in again.json) == (0, False)
     assert again.json["organisation_id"] == first.json["organisation_id"]
-    balance = leadline("credits", "balance", EMAIL, "--json", "--data", str(data)).json
+    balance = process.leadline("credits", "balance", EMAIL, "--json", "--data", str(data)).json
     assert balance == {"balance_ticks": 20 * 10**10, "held_ticks": 0, "available_ticks": 20 * 10**10}
 
 
@@ -80,11 +82,11 @@ def test_a_broken_book_is_named_and_ends_with_1(data):
 
 
 def test_a_new_key_is_alone_on_standard_output(data):
-    init(data)
-    made = leadline("keys", "create", "--name", "shell", "--data", str(data))
+    process.init(data)
+    made = process.leadline("keys", "create", "--name", "shell", "--data", str(data))
     assert re.fullmatch(r"ll_\w+\n", made.out)
     assert "shown once" in made.err
-    keys = leadline("keys", "list", "--json", "--data", str(data)).json["keys"]
+    keys = process.leadline("keys", "list", "--json", "--data", str(data)).json["keys"]
     assert [(key["name"], key["state"]) for key in keys] == [("first-key", "active"), ("shell", "active")]
     assert keys[1]["redacted"] == f"{made.out[:11]}…{made.out.strip()[-4:]}"
 
@@ -159,17 +161,17 @@ def test_every_command_has_help_with_an_example_in_100_columns():
 
 
 async def test_commands_beside_a_running_server_hold_from_its_next_request_on(data):
-    key = init(data).json["api_key"]
+    key = process.init(data).json["api_key"]
     serving = await Serving.start(data)
     url = (await serving.event("serving"))["base_url"]
     port = int(url.rpartition(":")[2])
     body = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}).encode()
     assert post(port, CHAT, key, body).status == 503
-    assert leadline("keys", "disable", "first-key", "--data", str(data)).code == 0
+    assert process.leadline("keys", "disable", "first-key", "--data", str(data)).code == 0
     assert post(port, CHAT, key, body).status == 401
-    other = leadline("keys", "create", "--name", "other", "--data", str(data)).out.strip()
+    other = process.leadline("keys", "create", "--name", "other", "--data", str(data)).out.strip()
     assert post(port, CHAT, other, body).status == 503
-    assert leadline("credits", "verify", "--data", str(data)).code == 0
+    assert process.leadline("credits", "verify", "--data", str(data)).code == 0
     assert request(port, "GET", "/health/live").status == 200
     assert request(port, "GET", "/health/ready").status == 503
     assert await serving.stop() == 0
@@ -190,7 +192,7 @@ def test_an_interrupted_command_ends_with_130(monkeypatch, capsys, interruption)
 async def test_two_servers_on_one_folder_are_refused(data):
     serving = await Serving.start(data)
     await serving.event("serving")
-    done = leadline("serve", "--port", "0", "--data", str(data))
+    done = process.leadline("serve", "--port", "0", "--data", str(data))
     assert (done.code, "Another Leadline is using" in done.err) == (1, True)
     assert await serving.stop() == 0
 
@@ -198,7 +200,7 @@ async def test_two_servers_on_one_folder_are_refused(data):
 async def test_a_port_that_is_taken_is_said_so_with_another_to_try(data, tmp_path):
     serving = await Serving.start(data)
     port = (await serving.event("serving"))["base_url"].rpartition(":")[2]
-    done = leadline("serve", "--port", port, "--data", str(tmp_path / "other"))
+    done = process.leadline("serve", "--port", port, "--data", str(tmp_path / "other"))
     assert (done.code, f"--port {int(port) + 1}" in done.err) == (1, True)
     assert await serving.stop() == 0
 
@@ -219,10 +221,10 @@ async def test_both_loopback_addresses_answer(data):
 
 
 async def test_a_server_killed_at_once_leaves_a_folder_that_serves_again(data):
-    init(data)
+    process.init(data)
     for _ in range(2):
         serving = await Serving.start(data)
         await serving.event("serving")
         serving.process.kill()
         await serving.process.communicate()
-    assert leadline("credits", "verify", "--data", str(data)).code == 0
+    assert process.leadline("credits", "verify", "--data", str(data)).code == 0

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from leadline.cli.root import cli
 from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.operations.commands.run import run
 from leadline.operations.instance import Instance
-from tests.cli.process import EMAIL, NO_MODEL, PASSWORD, Done
+from tests.cli.in_process import CommandLine
+from tests.cli.process import EMAIL, PASSWORD
 from tests.raw import post
 from tests.scripted.server import ScriptedServer
 
@@ -23,34 +23,20 @@ NO_LIMITS = {"requests_per_second": 0, "requests_per_minute": 0, "tokens_per_min
 NOON = 1_800_014_400_000_000  # 15 January 2027, 12:00 UTC
 
 
-@dataclass(frozen=True)
-class CommandLine:
-    """Runs `leadline` on one folder."""
-
-    data: Path
-
-    def __call__(self, *args: str, stdin: str = "") -> Done:
-        done = CliRunner().invoke(cli, ["--data", str(self.data), *args], input=stdin)
-        return Done(done.exit_code, done.stdout, done.stderr)
+class Keys(CommandLine):
+    """Its `json` is of `leadline keys`."""
 
     def json(self, *args: str) -> Any:
-        done = self("keys", *args, "--json")
-        assert done.code == 0, done.err
-        return json.loads(done.out)
+        return super().json("keys", *args)
 
 
 @pytest.fixture
-def leadline(tmp_path: Path) -> CommandLine:
+def leadline(tmp_path: Path) -> Keys:
     """Alice's instance, with the key `first-key`."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "leadline.toml").write_text(NO_MODEL)
-    leadline = CommandLine(tmp_path / "data")
-    person = ("--email", EMAIL, "--org", "Northwind Labs", "--password-stdin", "--yes")
-    assert leadline("init", *person, stdin=f"{PASSWORD}\n").code == 0
-    return leadline
+    return Keys.with_alice(tmp_path / "data")
 
 
-def test_a_key_is_shown_with_all_that_it_may_do(leadline: CommandLine) -> None:
+def test_a_key_is_shown_with_all_that_it_may_do(leadline: Keys) -> None:
     scopes = ("--endpoint", "models", "--endpoint", "chat", "--model", "tiny", "--model", "grok-*")
     limits = ("--rps", "2", "--rpm", "60", "--tpm", "100000", "--concurrency", "4")
     made = leadline.json("create", "--name", "ci", *scopes, *limits, "--cap", "20/month", "--expires", "2999-03-31")
@@ -80,14 +66,14 @@ def test_a_key_is_shown_with_all_that_it_may_do(leadline: CommandLine) -> None:
     assert leadline.json("list")["keys"][1] == made
 
 
-def test_a_key_without_options_may_do_everything_without_end(leadline: CommandLine) -> None:
+def test_a_key_without_options_may_do_everything_without_end(leadline: Keys) -> None:
     shown = leadline.json("show", "first-key")
 
     assert (shown["endpoints"], shown["models"], shown["cap"], shown["expires_at"]) == ([], [], None, None)
     assert shown["limits"] == NO_LIMITS
 
 
-def test_people_see_what_a_key_may_do_in_words(leadline: CommandLine) -> None:
+def test_people_see_what_a_key_may_do_in_words(leadline: Keys) -> None:
     leadline("keys", "create", "--name", "ci", "--endpoint", "chat", "--cap", "0.5/day", "--rpm", "60")
 
     lines = dict(re.split(r"  +", line, maxsplit=1) for line in leadline("keys", "show", "ci").out.splitlines())
@@ -100,7 +86,7 @@ def test_people_see_what_a_key_may_do_in_words(leadline: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("command", [("create", "--name", "shell"), ("rotate", "first-key")])
-def test_a_new_secret_is_alone_on_standard_output(leadline: CommandLine, command: tuple[str, ...]) -> None:
+def test_a_new_secret_is_alone_on_standard_output(leadline: Keys, command: tuple[str, ...]) -> None:
     done = leadline("keys", *command)
 
     assert KEY.fullmatch(done.out)
@@ -137,7 +123,7 @@ def test_a_new_secret_is_alone_on_standard_output(leadline: CommandLine, command
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused_and_changes_nothing(
-    leadline: CommandLine, option: tuple[str, str], words: str
+    leadline: Keys, option: tuple[str, str], words: str
 ) -> None:
     before = leadline.json("list")
     attempts = [leadline("keys", "create", "--name", "ci", *option), leadline("keys", "change", "first-key", *option)]
@@ -147,7 +133,7 @@ def test_an_option_that_makes_no_sense_is_refused_and_changes_nothing(
     assert leadline.json("list") == before
 
 
-def test_only_what_is_named_changes(leadline: CommandLine) -> None:
+def test_only_what_is_named_changes(leadline: Keys) -> None:
     everything = ("--endpoint", "chat", "--model", "tiny", "--cap", "5/week", "--rps", "2", "--rpm", "9")
     leadline("keys", "create", "--name", "ci", *everything, "--expires", "2999-01-01")
     before = leadline.json("show", "ci")
@@ -173,14 +159,14 @@ def test_only_what_is_named_changes(leadline: CommandLine) -> None:
     [((), "Say what to change"), (("--cap", "5/day", "--no-cap"), "two things about cap")],
 )
 def test_a_change_that_says_nothing_or_two_things_is_wrong_usage(
-    leadline: CommandLine, options: tuple[str, ...], words: str
+    leadline: Keys, options: tuple[str, ...], words: str
 ) -> None:
     done = leadline("keys", "change", "first-key", *options)
 
     assert (done.code, words in done.err) == (2, True)
 
 
-def test_a_key_is_stopped_started_and_ended_by_its_name_or_id(leadline: CommandLine) -> None:
+def test_a_key_is_stopped_started_and_ended_by_its_name_or_id(leadline: Keys) -> None:
     key_id = leadline.json("show", "first-key")["id"]
     states = [leadline.json(verb, key)["state"] for verb in ("disable", "enable") for key in ("first-key", key_id)]
     sentence = leadline("keys", "revoke", key_id).out
@@ -192,7 +178,7 @@ def test_a_key_is_stopped_started_and_ended_by_its_name_or_id(leadline: CommandL
         assert (done.code, "revoked, for good" in done.err) == (4, True), final
 
 
-def test_a_rotation_says_until_when_the_old_secret_works(leadline: CommandLine) -> None:
+def test_a_rotation_says_until_when_the_old_secret_works(leadline: Keys) -> None:
     before = leadline.json("show", "first-key")
     rotated = leadline.json("rotate", "first-key", "--overlap", "7d")
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.cli.process import NO_MODEL, Done, Serving, init, leadline
+from tests.cli import process
+from tests.cli.in_process import leadline
+from tests.cli.process import NO_MODEL, Done, Serving
 from tests.raw import request
 
 # Ticks per token: 10,000 for each USD per million.
@@ -30,22 +32,25 @@ def told(done: Done) -> dict[str, int]:
 
 
 async def test_a_price_holds_from_the_running_servers_next_request_on(data):
-    key = init(data).json["api_key"]
+    key = process.init(data).json["api_key"]
     serving = await Serving.start(data)
     port = int((await serving.event("serving"))["base_url"].rpartition(":")[2])
+
+    def beside(*args: str) -> Done:
+        return process.leadline("models", "price", *args, "--data", str(data))
 
     def shown() -> dict[str, Any]:
         return request(port, "GET", "/v1/language-models/grok-beta", Authorization=f"Bearer {key}").json
 
     assert (shown()["prompt_text_token_price"], shown()["completion_text_token_price"]) == (1_000, 4_000)
-    changed = price(data, "grok-beta", "--input", "2", "--long-context-threshold", "200000", "--output-long-context",
-                    "0.8", "--json")  # fmt: skip
+    long_context = ("--long-context-threshold", "200000", "--output-long-context", "0.8")
+    changed = beside("grok-beta", "--input", "2", *long_context, "--json")
     assert told(changed) == FILE | {"input_ticks": 20_000, "cached_input_ticks": 20_000}
     assert changed.json["name"] == "tiny"
     assert shown()["prompt_text_token_price"] == 20_000
     assert shown()["long_context_threshold"] == 200_000
     assert shown()["completion_text_token_price_long_context"] == 8_000
-    assert price(data, "tiny", "--output", "9", "--from", "2999-01-01").code == 0
+    assert beside("tiny", "--output", "9", "--from", "2999-01-01").code == 0
     assert shown()["completion_text_token_price"] == 4_000
     assert await serving.stop() == 0
 
