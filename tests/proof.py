@@ -17,8 +17,8 @@ from hypothesis import settings
 
 from tests.raw import DEADLINE_SECONDS, Answer, head, parse
 
-CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
-DIALECTS = {CHAT: "openai", MESSAGES: "anthropic"}
+CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
+DIALECTS = {CHAT: "openai", MESSAGES: "anthropic", RESPONSES: "responses"}
 _FIGURES = Path(__file__).parents[1] / ".cache" / "proofs"
 _COST = re.compile(rb'"cost_in_usd_ticks":(\d+)[,}]')
 

@@ -32,16 +32,18 @@ from leadline.chat.events import (
 )
 from leadline.chat.request import ChatRequest
 from leadline.dialects import answers
-from leadline.serving.generation import Call, Generation
-from leadline.serving.pipeline import Caller, Pipeline
-from tests.proof import CHAT, DIALECTS, MESSAGES, Asked, ask, count, keep, share
+from leadline.serving.generation import Generation
+from leadline.serving.pipeline import Pipeline
+from tests.proof import CHAT, DIALECTS, MESSAGES, RESPONSES, Asked, ask, count, keep, share
 from tests.raw import DEADLINE_SECONDS
 from tests.scripted.engine import Pause, Stall, Step, prompt_tokens, words
 from tests.scripted.server import ScriptedServer
 
 pytestmark = pytest.mark.slow
 
-BOTH = pytest.mark.parametrize("path", [CHAT, MESSAGES])
+EACH = pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES])
+# Without Responses, whose last batch is encoded for keeping before those that the plant holds back.
+PLANTED = pytest.mark.parametrize("path", [CHAT, MESSAGES])
 AT_A_TIME = 16
 # More places than clients: while one hang-up is being noticed, the same client asks again.
 PLACES = 2 * AT_A_TIME
@@ -51,6 +53,8 @@ PROMPT_TICKS, OUTPUT_TICKS = 10_000, 20_000
 STOPPED_SECONDS = 5
 PARTS = {"median": 0.5, "p99": 0.99, "most": 1.0}
 _TOKENS = re.compile(rb" t(\d);")
+# Responses tell at the end of each part what it was in all.
+_TOLD_AGAIN = re.compile(rb"event: response\.(?!\w*\.delta)(?:\w|\.)+\ndata: [^\n]*")
 
 
 @dataclass
@@ -112,14 +116,16 @@ class Journal:
     def watch(self, patch: pytest.MonkeyPatch) -> None:
         start, write = Pipeline.start, answers._Writer.write
 
-        async def watched_start(pipeline: Pipeline, caller: Caller, request: ChatRequest, call: Call) -> Generation:
-            stream = self._by_id[str(call.request_id)] = self.streams[number_of(request)]
-            stream.request_id = str(call.request_id)
-            return await start(pipeline, caller, request, call)
+        async def watched_start(*asked: Any) -> Generation:
+            generation = await start(*asked)
+            stream = self.streams[number_of(generation._admitted.request)]
+            stream.request_id = str(generation.request_id)
+            self._by_id[stream.request_id] = stream
+            return generation
 
         async def watched_write(writer: Any, piece: bytes) -> None:
             stream = self._by_id[str(writer._exchange.request_id)]
-            tokens = sum(int(found) for found in _TOKENS.findall(piece))
+            tokens = sum(tokens_in(piece))
             await write(writer, piece)
             stream.written += tokens
             if writer._exchange.send.__self__.disconnected:
@@ -127,6 +133,10 @@ class Journal:
 
         patch.setattr(Pipeline, "start", watched_start)
         patch.setattr(answers._Writer, "write", watched_write)
+
+
+def tokens_in(received: bytes | bytearray) -> list[int]:
+    return [int(found) for found in _TOKENS.findall(_TOLD_AGAIN.sub(b"", received))]
 
 
 def number_of(request: ChatRequest) -> int:
@@ -191,7 +201,7 @@ class Scene:
             hang_up = rng.choice((Asked.close, Asked.reset))
 
             def cut(asked: Asked) -> None:
-                if not stream.cut_at and len(_TOKENS.findall(asked.received)) >= seen:
+                if not stream.cut_at and len(tokens_in(asked.received)) >= seen:
                     stream.cut_at = time.monotonic()
                     hang_up(asked)
 
@@ -215,8 +225,12 @@ class Scene:
 
     async def _ask(self, path: str, model: str, number: int) -> Asked:
         self.journal.streams[number] = Stream()
-        messages = [{"role": "user", "content": f"cut {number}{' on' * (number % 50)}"}]
-        body = {"model": model, "max_tokens": 1000, "stream": True, "messages": messages}
+        text = f"cut {number}{' on' * (number % 50)}"
+        body: dict[str, Any] = {"model": model, "stream": True}
+        if path == RESPONSES:
+            body |= {"max_output_tokens": 1000, "input": text}
+        else:
+            body |= {"max_tokens": 1000, "messages": [{"role": "user", "content": text}]}
         if path == MESSAGES:
             body["thinking"] = {"type": "adaptive"}
         return await ask(self.server.port, path, self.server.api_key, body)
@@ -298,7 +312,7 @@ def handed_over(stream: Stream) -> int:
     return stream.written - stream.to_nobody
 
 
-@BOTH
+@EACH
 def test_a_stream_that_is_cut_at_any_event_pays_for_exactly_what_was_written(scene: Scene, path: str) -> None:
     scene.cut_streams(path, "telling" if path == CHAT else "calling", count(200, 1000))
 
@@ -321,7 +335,7 @@ def test_a_stream_that_is_cut_at_any_event_pays_for_exactly_what_was_written(sce
     assert max(stopped) < STOPPED_SECONDS
 
 
-@BOTH
+@EACH
 def test_of_a_burst_that_is_cut_only_what_the_http_server_took_is_paid_for(scene: Scene, path: str) -> None:
     scene.cut_streams(path, "bursting", 100)
 
@@ -329,7 +343,7 @@ def test_of_a_burst_that_is_cut_only_what_the_http_server_took_is_paid_for(scene
     assert scene.wrongly_charged(handed_over) == []
 
 
-@BOTH
+@PLANTED
 def test_a_server_that_counts_before_it_writes_is_found_out(
     scene: Scene, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

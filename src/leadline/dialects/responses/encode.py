@@ -75,7 +75,7 @@ class ResponseEncoder:
 
     def encode(self, batch: tuple[ChatEvent, ...]) -> bytes:
         """The last batch is asked for twice where its answer is kept: before it is charged, and when it goes out."""
-        if self._latest is None or self._latest[0] is not batch:
+        if self._latest is None or self._latest[0] is not batch or not isinstance(batch[-1], Finished):
             self._mark = self._events.sequence_number, len(self._output.items)
             self._latest = batch, b"".join([piece for event in batch for piece in self._event(event)])
         return self._latest[1]
