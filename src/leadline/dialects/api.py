@@ -48,6 +48,23 @@ _OPENAI = Dialect({**openai.ROUTES, **responses.routes(openai_limits)}, openai_e
 _ANTHROPIC = Dialect(anthropic.ROUTES, anthropic_error, anthropic_limits)
 
 
+@cache
+def openapi() -> bytes:
+    """The API's description, as JSON. It is made when it is first asked for."""
+    # It is imported late since a server starts without it.
+    from leadline.dialects.anthropic import openapi as of_anthropic
+    from leadline.dialects.openai import openapi as of_openai
+    from leadline.dialects.openapi import Part, document
+    from leadline.dialects.responses import openapi as of_responses
+
+    return document(
+        [
+            Part("openai", of_openai.OPERATIONS | of_responses.OPERATIONS, of_openai.Error, openai_error),
+            Part("anthropic", of_anthropic.OPERATIONS, of_anthropic.AnthropicError, anthropic_error),
+        ]
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Api:
     """An ASGI application."""

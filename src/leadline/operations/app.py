@@ -8,7 +8,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from leadline.catalog.catalog import Catalog
 from leadline.clock import now_microseconds
-from leadline.dialects.api import Api
+from leadline.dialects.api import Api, openapi
 from leadline.limits.limiter import Limiter
 from leadline.operations.instance import Instance
 from leadline.serving.deferred import Deferred
@@ -82,6 +82,7 @@ def create_app(instance: Instance, pipeline: Pipeline) -> Callable[..., object]:
         "/": lambda: HTMLResponse(_START_PAGE.format(url=instance.base_url)),
         "/health/live": lambda: JSONResponse({"status": "live"}),
         "/health/ready": health.ready,
+        "/openapi.json": lambda: Response(openapi(), media_type="application/json"),
     }
 
     async def app(scope, receive, send):  # type: ignore[no-untyped-def]

@@ -94,12 +94,15 @@ class _Sender:
 
 def _check(heard: Heard) -> None:
     # They build large validators, and many tests need none.
-    from tests.conformance.grammar import answers, chat, completions, messages, responses
+    from tests.conformance.grammar import answers, chat, completions, described, messages, responses
 
     if not heard.path.startswith("/v1/"):
         return
     body, anthropic = b"".join(heard.body), _is_anthropic(heard)
     assert heard.headers["request-id"] == heard.headers["x-request-id"]
+    described.check(
+        *(heard.method, heard.path, heard.status, heard.headers["content-type"]), b"" if heard.cut else body
+    )
     if heard.status >= 400:
         if heard.method != "HEAD" and not heard.cut:
             answers.check_refusal(heard.status, heard.headers, body, anthropic=anthropic)

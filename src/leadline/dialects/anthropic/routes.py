@@ -25,6 +25,7 @@ _FIELDS = {
     "tools[].function.parameters": "tools[].input_schema",
     "reasoning_effort": "thinking",
 }
+PAGING = Paging(entries=20, most=1000, after=("after_id",), before=("before_id",))
 
 
 async def create_message(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
@@ -78,5 +79,5 @@ ROUTES = {
     ("POST", "/v1/messages"): create_message,
     ("POST", "/v1/messages/count_tokens"): count_tokens,
     ("POST", "/v1/complete"): create_completion,
-    **model_routes(_model, {}, Paging(entries=20, most=1000, after=("after_id",), before=("before_id",))),
+    **model_routes(_model, {}, PAGING),
 }

@@ -9,6 +9,8 @@ from leadline.serving.models import ModelCard
 from leadline.serving.pipeline import Caller, Pipeline
 
 Json = dict[str, object]
+# OpenAI's list has no pages: all are on one, unless a client asks otherwise.
+PAGING = Paging(entries=1000, most=1000, after=("after", "pagination_token"))
 
 
 async def list_language_models(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
@@ -126,6 +128,5 @@ ROUTES = {
     ("GET", "/v1/embedding-models/{model}"): show_embedding_model,
     ("GET", "/v1/image-generation-models"): list_image_generation_models,
     ("GET", "/v1/image-generation-models/{model}"): show_image_generation_model,
-    # OpenAI's list has no pages: all are on one, unless a client asks otherwise.
-    **model_routes(_model, {"object": "list"}, Paging(entries=1000, most=1000, after=("after", "pagination_token"))),
+    **model_routes(_model, {"object": "list"}, PAGING),
 }

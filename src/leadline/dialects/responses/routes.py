@@ -31,7 +31,7 @@ _FIELDS = {
     "max_tokens": "max_output_tokens",
     "reasoning_effort": "reasoning.effort",
 }
-_PAGING = Paging(entries=20, most=100, after=("after", "pagination_token"))
+PAGING = Paging(entries=20, most=100, after=("after", "pagination_token"))
 
 
 def routes(encode_limits: EncodeLimits) -> dict[tuple[str, str], Any]:
@@ -117,7 +117,7 @@ async def list_input_items(pipeline: Pipeline, caller: Caller, exchange: Exchang
     if order not in ("asc", "desc"):
         raise InvalidRequest("order must be asc or desc.", "order")
     items = stored.conversation if order == "asc" else stored.conversation[::-1]
-    page = page_of(items, query, _PAGING)
+    page = page_of(items, query, PAGING)
     await exchange.respond_json(
         {"object": "list"} | page | {"pagination_token": page["last_id"] if page["has_more"] else None}
     )

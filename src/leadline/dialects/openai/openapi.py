@@ -1,0 +1,489 @@
+"""What the OpenAPI document says of the OpenAI endpoints and of xAI's: their answers, and an example of each."""
+
+from typing import Any, Literal
+
+from msgspec import UNSET, UnsetType
+
+from leadline.dialects.openai import decode, decode_completion, embeddings, models, tokenize
+from leadline.dialects.operation import (
+    OF_ANSWERS,
+    OF_BODIES,
+    OF_KEYS,
+    OF_NAMED,
+    Answer,
+    Operation,
+    Operations,
+    page_queries,
+)
+
+_ID, _MODEL, _AT = "588c646e-3ff8-45ef-a436-5927c085f6f1", "smollm2-135m-instruct", 1_773_345_577
+_QUESTION, _TEXT = "What is the capital of Norway?", "The capital of Norway is Oslo."
+_FINGERPRINT = "fp_fc9cf6dba3"
+
+
+class ErrorFacts(Answer):
+    """`param` is the field to blame, where one is."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Error(Answer):
+    """OpenAI's envelope, with xAI's word on top."""
+
+    code: str
+    error: ErrorFacts
+
+
+class PromptTokensDetails(Answer):
+    text_tokens: int
+    audio_tokens: int
+    image_tokens: int
+    cached_tokens: int
+
+
+class CompletionTokensDetails(Answer):
+    reasoning_tokens: int
+    audio_tokens: int
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+
+
+class Usage(Answer):
+    """Reasoning tokens stand beside the completion's. 1 USD is 10^10 ticks."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+    num_sources_used: int
+    cost_in_usd_ticks: int
+
+
+class CalledFunction(Answer):
+    """`arguments` is the JSON text of an object."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Answer):
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class Said(Answer):
+    """An assistant's message."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+    function_call: CalledFunction | UnsetType = UNSET
+
+
+class TokenLogprob(Answer):
+    token: str
+    logprob: float
+    bytes: list[int] | None
+    top_logprobs: "list[TokenLogprob] | UnsetType" = UNSET
+
+
+class Logprobs(Answer):
+    content: list[TokenLogprob]
+    refusal: None
+
+
+class Choice(Answer):
+    index: int
+    message: Said
+    finish_reason: Literal["stop", "length", "tool_calls", "function_call", "content_filter"]
+    logprobs: Logprobs | UnsetType = UNSET
+
+
+class ChatCompletion(Answer):
+    """`model` is the resolved name."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    system_fingerprint: str
+
+
+class Deferred(Answer):
+    """The answer to a request that is deferred."""
+
+    request_id: str
+
+
+class CompletionLogprobs(Answer):
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]] | None
+    text_offset: list[int]
+
+
+class CompletionChoice(Answer):
+    index: int
+    text: str
+    finish_reason: Literal["stop", "length", "content_filter"]
+    logprobs: CompletionLogprobs | UnsetType = UNSET
+
+
+class TextCompletion(Answer):
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[CompletionChoice]
+    usage: Usage
+
+
+class Embedding(Answer):
+    """Numbers, or base64 of little-endian 32-bit floats."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(Answer):
+    prompt_tokens: int
+    total_tokens: int
+    cost_in_usd_ticks: int
+
+
+class EmbeddingList(Answer):
+    object: Literal["list"]
+    model: str
+    data: list[Embedding]
+    usage: EmbeddingUsage
+
+
+class TokenId(Answer):
+    """Its bytes may be a part of a character."""
+
+    token_id: int
+    string_token: str
+    token_bytes: list[int]
+
+
+class TokenIds(Answer):
+    token_ids: list[TokenId]
+
+
+class Capabilities(Answer):
+    """What `reasoning_effort` can be."""
+
+    reasoning_effort: list[str]
+
+
+class Model(Answer):
+    """Prices are US cents per 100 million tokens, which are ticks per token."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    aliases: list[str]
+    prompt_text_token_price: int
+    cached_prompt_text_token_price: int
+    prompt_image_token_price: int
+    completion_text_token_price: int
+    capabilities: Capabilities | UnsetType = UNSET
+    context_length: int | UnsetType = UNSET
+    long_context_threshold: int | UnsetType = UNSET
+    prompt_text_token_price_long_context: int | UnsetType = UNSET
+    cached_prompt_text_token_price_long_context: int | UnsetType = UNSET
+    completion_text_token_price_long_context: int | UnsetType = UNSET
+
+
+class ModelList(Answer):
+    object: Literal["list"]
+    data: list[Model]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class LanguageModel(Answer):
+    """A model that writes. Prices as in the list of models; those of a long context count from its threshold on."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    aliases: list[str]
+    fingerprint: str
+    version: str
+    input_modalities: list[str]
+    output_modalities: list[str]
+    prompt_text_token_price: int
+    cached_prompt_text_token_price: int
+    prompt_image_token_price: int
+    completion_text_token_price: int
+    long_context_threshold: int
+    prompt_text_token_price_long_context: int
+    cached_prompt_text_token_price_long_context: int
+    completion_text_token_price_long_context: int
+    capabilities: Capabilities | UnsetType = UNSET
+
+
+class LanguageModelList(Answer):
+    models: list[LanguageModel]
+
+
+class EmbeddingModel(Answer):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    aliases: list[str]
+    fingerprint: str
+    version: str
+    input_modalities: list[str]
+    output_modalities: list[str]
+    prompt_text_token_price: int
+    prompt_image_token_price: int
+
+
+class EmbeddingModelList(Answer):
+    models: list[EmbeddingModel]
+
+
+class ImageModelList(Answer):
+    """Nothing here makes images."""
+
+    models: list[None]
+
+
+class KeyFacts(Answer):
+    """The key that asks. Times are RFC 3339."""
+
+    redacted_api_key: str
+    api_key_id: str
+    api_key_blocked: bool
+    api_key_disabled: bool
+    name: str
+    user_id: str
+    team_id: str
+    create_time: str
+    modify_time: str
+    modified_by: str
+    acls: list[str]
+    team_blocked: bool
+
+
+class KeyState(Answer):
+    redacted_api_key: str
+    api_key_id: str
+    blocked: bool
+    disabled: bool
+
+
+class Me(Answer):
+    user_id: str
+    team_id: str
+    zdr_status: Literal["no_zdr"]
+    team_blocked: bool
+    api_key: KeyState
+
+
+def _usage(prompt_tokens: int, completion_tokens: int, ticks: int) -> Usage:
+    return Usage(
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        total_tokens=prompt_tokens + completion_tokens,
+        prompt_tokens_details=PromptTokensDetails(
+            text_tokens=prompt_tokens, audio_tokens=0, image_tokens=0, cached_tokens=0
+        ),
+        completion_tokens_details=CompletionTokensDetails(
+            reasoning_tokens=0, audio_tokens=0, accepted_prediction_tokens=0, rejected_prediction_tokens=0
+        ),
+        num_sources_used=0,
+        cost_in_usd_ticks=ticks,
+    )
+
+
+_COMPLETION = ChatCompletion(
+    id=_ID,
+    object="chat.completion",
+    created=_AT,
+    model=_MODEL,
+    choices=[Choice(index=0, message=Said(role="assistant", content=_TEXT, refusal=None), finish_reason="stop")],
+    usage=_usage(6, 6, 30_000),
+    system_fingerprint=_FINGERPRINT,
+)
+_ALIASES = ["grok-2-latest", "grok-beta", "grok-2", "grok-2-vision-latest"]
+_IDENTITY: dict[str, Any] = {"object": "model", "created": 0, "owned_by": "leadline"}
+_PRICES: dict[str, Any] = {
+    "prompt_text_token_price": 1000,
+    "cached_prompt_text_token_price": 250,
+    "prompt_image_token_price": 1000,
+    "completion_text_token_price": 4000,
+}
+_A_MODEL = Model(id=_MODEL, **_IDENTITY, **_PRICES, aliases=_ALIASES, context_length=8192)
+_LANGUAGE_MODEL = LanguageModel(
+    id=_MODEL,
+    **_IDENTITY,
+    **_PRICES,
+    aliases=_ALIASES,
+    fingerprint=_FINGERPRINT,
+    version="1.0",
+    input_modalities=["text"],
+    output_modalities=["text"],
+    long_context_threshold=0,
+    prompt_text_token_price_long_context=0,
+    cached_prompt_text_token_price_long_context=0,
+    completion_text_token_price_long_context=0,
+)
+_EMBEDDING_MODEL = EmbeddingModel(
+    id="all-minilm-l6-v2",
+    **_IDENTITY,
+    aliases=[],
+    fingerprint="fp_948451c89e",
+    version="1.0",
+    input_modalities=["text"],
+    output_modalities=["embeddings"],
+    prompt_text_token_price=1000,
+    prompt_image_token_price=1000,
+)
+
+_DONE = "The last event is `data: [DONE]`; an error in the middle is an event with `error`."
+OPERATIONS: Operations = {
+    ("POST", "/v1/chat/completions"): Operation(
+        "Answer a chat",
+        ChatCompletion | Deferred,
+        _COMPLETION,
+        "Whole, or as a stream; with `deferred` it answers with an id, by which the completion is fetched later.",
+        decode.Body,
+        {"model": _MODEL, "messages": [{"role": "user", "content": _QUESTION}]},
+        "/v1/chat/completions",
+        f"With `stream`: events `data: {{…}}`, each a `chat.completion.chunk` with a piece of the answer. {_DONE}",
+        refusals=OF_ANSWERS,
+    ),
+    ("GET", "/v1/chat/deferred-completion/{id}"): Operation(
+        "Fetch a deferred completion, once",
+        ChatCompletion,
+        _COMPLETION,
+        "Within 24 hours. Where the request failed, its refusal comes.",
+        accepted="It still runs. Ask again.",
+        refusals=(*OF_NAMED, *OF_ANSWERS),
+    ),
+    ("POST", "/v1/completions"): Operation(
+        "Go on with a text",
+        TextCompletion,
+        TextCompletion(
+            id=_ID,
+            object="text_completion",
+            created=_AT,
+            model=_MODEL,
+            system_fingerprint=_FINGERPRINT,
+            choices=[CompletionChoice(index=0, text=_TEXT, finish_reason="stop")],
+            usage=_usage(5, 6, 29_000),
+        ),
+        "The prompt is continued as it stands, without a template.",
+        decode_completion.Body,
+        {"model": _MODEL, "prompt": "The capital of Norway is"},
+        "/v1/completions",
+        f"With `stream`: events `data: {{…}}`, each a `text_completion` with a piece of the text. {_DONE}",
+        refusals=OF_ANSWERS,
+    ),
+    ("POST", "/v1/embeddings"): Operation(
+        "Make vectors of texts",
+        EmbeddingList,
+        EmbeddingList(
+            object="list",
+            model="all-minilm-l6-v2",
+            data=[Embedding(object="embedding", index=0, embedding=[0.6000000238418579, -0.800000011920929])],
+            usage=EmbeddingUsage(prompt_tokens=1, total_tokens=1, cost_in_usd_ticks=1000),
+        ),
+        body=embeddings.Body,
+        request={"model": "all-minilm-l6-v2", "input": "Oslo", "dimensions": 2},
+        fields="/v1/embeddings",
+        refusals=OF_ANSWERS,
+    ),
+    ("POST", "/v1/tokenize-text"): Operation(
+        "Cut a text into tokens",
+        TokenIds,
+        TokenIds(token_ids=[TokenId(token_id=4, string_token="Oslo", token_bytes=list(b"Oslo"))]),  # noqa: S106
+        "Without a template. Free of charge.",
+        tokenize.Body,
+        {"model": _MODEL, "text": "Oslo"},
+        "/v1/tokenize-text",
+        refusals=OF_BODIES,
+    ),
+    ("GET", "/v1/models"): Operation(
+        "List the models",
+        ModelList,
+        ModelList(object="list", data=[_A_MODEL], first_id=_MODEL, last_id=_MODEL, has_more=False),
+        "Those that the key may use. In Anthropic's form where there is a header `anthropic-version`.",
+        query=page_queries(models.PAGING),
+    ),
+    ("GET", "/v1/models/{model}"): Operation(
+        "Show a model", Model, _A_MODEL, "By its name or an alias.", refusals=OF_NAMED
+    ),
+    ("GET", "/v1/language-models"): Operation(
+        "List the models that write", LanguageModelList, LanguageModelList(models=[_LANGUAGE_MODEL])
+    ),
+    ("GET", "/v1/language-models/{model}"): Operation(
+        "Show a model that writes", LanguageModel, _LANGUAGE_MODEL, "By its name or an alias.", refusals=OF_NAMED
+    ),
+    ("GET", "/v1/embedding-models"): Operation(
+        "List the models that make vectors", EmbeddingModelList, EmbeddingModelList(models=[_EMBEDDING_MODEL])
+    ),
+    ("GET", "/v1/embedding-models/{model}"): Operation(
+        "Show a model that makes vectors",
+        EmbeddingModel,
+        _EMBEDDING_MODEL,
+        "By its name or an alias.",
+        refusals=OF_NAMED,
+    ),
+    ("GET", "/v1/image-generation-models"): Operation(
+        "List the models that make images", ImageModelList, ImageModelList(models=[]), "There are none."
+    ),
+    ("GET", "/v1/image-generation-models/{model}"): Operation(
+        "Show a model that makes images", description="There is none, so it is always a 404.", refusals=OF_NAMED
+    ),
+    ("GET", "/v1/api-key"): Operation(
+        "Show the key that asks",
+        KeyFacts,
+        KeyFacts(
+            redacted_api_key="ll_nMJ8HEJ5…dyf3",
+            api_key_id="nMJ8HEJ5",
+            api_key_blocked=False,
+            api_key_disabled=False,
+            name="first-key",
+            user_id="usr_01a212af9ed4711bade0faf017be1235",
+            team_id="org_01a212af9ed478e79a78c024bc878adb",
+            create_time="2026-11-25T12:30:29.348Z",
+            modify_time="2026-11-25T12:30:29.348Z",
+            modified_by="usr_01a212af9ed4711bade0faf017be1235",
+            acls=["api-key:endpoint:*", "api-key:model:*"],
+            team_blocked=False,
+        ),
+        "It answers for keys that are disabled or have expired, too.",
+        refusals=OF_KEYS,
+    ),
+    ("GET", "/v1/me"): Operation(
+        "Show who asks",
+        Me,
+        Me(
+            user_id="usr_01a212af9ed4711bade0faf017be1235",
+            team_id="org_01a212af9ed478e79a78c024bc878adb",
+            zdr_status="no_zdr",
+            team_blocked=False,
+            api_key=KeyState(redacted_api_key="ll_nMJ8HEJ5…dyf3", api_key_id="nMJ8HEJ5", blocked=False, disabled=False),
+        ),
+        refusals=OF_KEYS,
+    ),
+}
