@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
+from leadline.chat.collect import is_whole
 from leadline.chat.events import (
     ChatEvent,
     ChoiceFinished,
@@ -79,6 +80,9 @@ class OutputParser:
         self._tokens = 0
         self._counted = 0
         self._calls = 0
+        # Whether one of them is whole, and the arguments of the last one.
+        self._called = False
+        self._arguments: list[str] = []
         self._reader: CallReader | None = None
         self._cut = False
         # Where the call's own text begins within the held text, after its opener.
@@ -117,7 +121,7 @@ class OutputParser:
         """The last events, with ChoiceFinished. `reason` is the engine's."""
         self._cut = reason != "stop"
         events = self._run(final=True)
-        if self._calls and (reason == "stop" or self.done):
+        if self._called and (reason == "stop" or self.done):
             reason = "tool_calls"
         return [*events, ChoiceFinished(reason)]
 
@@ -223,7 +227,7 @@ class OutputParser:
             self._state = self._after_call
         else:
             self._finish_call()
-            self.done, self._state = True, self._ended
+            self.done, self._state = step.over, self._ended
         return True
 
     def _reader_of(self, body: str) -> CallReader | None:
@@ -271,11 +275,13 @@ class OutputParser:
     def _announce(self, name: str) -> None:
         tokens, self._tokens = self._tokens, 0
         self._counted += tokens
+        self._arguments.clear()
         self._events.append(ToolCallStarted(self._calls, new_call_id(short=self._form.short_ids), name, tokens))
 
     def _argue(self, arguments: str) -> None:
         tokens, self._tokens = self._tokens, 0
         self._counted += tokens
+        self._arguments.append(arguments)
         last = self._events[-1] if self._events else None
         if isinstance(last, ToolCallDelta) and last.index == self._calls:
             self._events[-1] = replace(last, arguments=last.arguments + arguments, tokens=last.tokens + tokens)
@@ -286,6 +292,7 @@ class OutputParser:
         assert self._reader is not None
         if missing := self._reader.missing(cut=self._cut):
             self._argue(missing)
+        self._called |= is_whole("".join(self._arguments))
         self._calls += 1
 
     def _say(self, text: str, tokens: int, logprobs: Logprobs) -> None:

@@ -268,17 +268,28 @@ def test_a_call_that_was_cut_before_its_arguments_becomes_text():
     assert choice.finish_reason == "length"
 
 
+@pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize("form", [HERMES, QWEN_CODER])
-def test_a_call_that_was_cut_within_its_arguments_is_not_made_whole(form: CallForm):
+def test_a_call_that_was_cut_within_its_arguments_is_not_made_whole(form: CallForm, parallel: bool):
     written = {
         "hermes": '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Ro',
         "qwen-coder": "<tool_call>\n<function=get_weather>\n<parameter=city>\nRo",
     }
 
-    choice = fold(read(OutputParser(form, None, TOOLS), written[form.name], "length"))
+    choice = fold(read(OutputParser(form, None, TOOLS, parallel=parallel), written[form.name], "length"))
 
     assert choice.content == (Text('get_weather{"city": "Ro'),)
     assert choice.finish_reason == "length"
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_call_that_the_model_itself_broke_off_is_no_reason(parallel: bool):
+    written = '<tool_call>{"name": "get_weather", "arguments": {"city": "Ro'
+
+    choice = fold(read(OutputParser(HERMES, None, TOOLS, parallel=parallel), written))
+
+    assert choice.content == (Text('get_weather{"city": "Ro'),)
+    assert choice.finish_reason == "stop"
 
 
 def test_brackets_that_the_model_forgot_are_added_where_that_makes_json():
