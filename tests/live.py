@@ -18,11 +18,12 @@ DEADLINE_SECONDS = 300
 
 class LiveServer:
     """Serves the data folder `data`, which is made: Mara's organisation has `usd` of credits and one key. The weights
-    are the shared ones of all test runs, so that only the first run pulls them."""
+    are the shared ones of all test runs, so that only the first run pulls them. `configuration`: its leadline.toml."""
 
-    def __init__(self, data: Path, usd: str = "20") -> None:
+    def __init__(self, data: Path, usd: str = "20", configuration: str = "") -> None:
         self.data, self.email = data, EMAIL
         data.mkdir(mode=0o700, parents=True)
+        (data / "leadline.toml").write_text(configuration)
         (data / "models").symlink_to(FOLDER.absolute(), target_is_directory=True)
         made = init(data, "--credit", usd)
         assert made.code == 0, made.err
