@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ FOREIGN = re.compile(
     rb"msgspec|Traceback|Expected `|Object (missing|contains)|Invalid (enum )?value|JSONDecode|codec can't|\.py\b"
     rb"|line \d+, in|ValidationError|TypeError|KeyError|AttributeError|WireMessage|CountBody|<class|object at 0x"
     rb"|NoneType|starlette|uvicorn|apsw|SQLite|Errno|/home/|site-packages"
+    rb"|(must be|, not|or) (str|int|float|bool|array|object)\b"
 )
 # What is refused before there are fields.
 OF_THE_WHOLE = ("The body has more than", "The body is nested")
@@ -60,39 +62,66 @@ def sturdy(tmp_path: Path) -> Iterator[ScriptedServer]:
 
 def test_whatever_is_wrong_with_a_request_is_refused_in_its_dialect_and_costs_nothing(sturdy):
     rounds = count(2_000, 20_000)
-    statuses, kinds = Counter[int](), Counter[str]()
-    wrong: list[str] = []
-    paid: set[str] = set()
-    for number in range(rounds):
-        one = mutant(number)
-        before = len(sturdy.engine.requests)
-        try:
-            answer = send(sturdy, one)
-        except Exception as fault:
-            wrong.append(
-                f"{number} {one.kind} {one.method} {one.path[:60]} {one.headers}: {fault!r} {(one.body or b'')[:300]}"
-            )
-            continue
-        statuses[answer.status] += 1
-        kinds[one.kind] += 1
-        for fault in faults(one, answer):
-            wrong.append(f"{number} {one.kind} {one.method} {one.path[:60]}: {fault}")
-        if answer.status >= 400 and len(sturdy.engine.requests) != before:
-            wrong.append(f"{number}: the engine was asked, and then it was a {answer.status}")
-        if answer.status < 300 and one.method == "POST" and b"cost_in_usd_ticks" in answer.body:
-            paid.add(answer.headers["x-request-id"])
-        if answer.body.startswith(b'{"request_id"'):
-            sturdy.wait_until(lambda: not held(sturdy))
-            paid.add(answer.headers["x-request-id"])
-        if number % 500 == 499:
-            sturdy.listener.check()
-    keep("malformed", rounds=rounds, wrong=len(wrong), statuses=dict(sorted(statuses.items())), kinds=dict(kinds))
-    assert not wrong, "\n".join([f"{len(wrong)} of {rounds}", *wrong[:40]])
-    assert {entry.request_id for entry in sturdy.charges()} == paid
+    found = run(sturdy, rounds)
+    figures = {"wrong": len(found.wrong), "statuses": dict(sorted(found.statuses.items())), "kinds": dict(found.kinds)}
+    keep("malformed", rounds=rounds, **figures)
+    assert not found.wrong, "\n".join([f"{len(found.wrong)} of {rounds}", *found.wrong[:40]])
+    assert {entry.request_id for entry in sturdy.charges()} == found.paid
     assert sturdy.balance().held_ticks == 0
     assert sturdy.command("credits verify")["ok"]
     assert request(sturdy.port, "GET", "/health/ready").status == 200
-    assert min(statuses[status] for status in (200, *REFUSALS)) > 0
+    assert min(found.statuses[status] for status in (200, *REFUSALS)) > 0
+
+
+@pytest.mark.parametrize(
+    ("where", "bug", "found"),
+    [
+        ("leadline.dialects.openai.decode.stops_of", lambda body: (body.stop or "").split(), "may not be: 500"),
+        ("leadline.dialects.strict_json._object", dict, "should be refused: 200"),
+        ("leadline.dialects.strict_json._words", lambda types: types, "foreign words"),
+        ("leadline.dialects.strict_json._in_words", lambda *_: InvalidRequest("No."), "does not name"),
+    ],
+    ids=["a type that nobody checked", "a key that comes twice", "a library's words", "a refusal that names nothing"],
+)
+def test_a_planted_bug_is_found(sturdy, monkeypatch, where, bug, found):
+    monkeypatch.setattr(where, bug)
+    assert found in "\n".join(run(sturdy, 300).wrong)
+
+
+@dataclass
+class Found:
+    """`paid` are the requests whose answers told a cost."""
+
+    wrong: list[str] = field(default_factory=list)
+    paid: set[str] = field(default_factory=set)
+    statuses: Counter[int] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+
+
+def run(server: ScriptedServer, rounds: int) -> Found:
+    found = Found()
+    for number in range(rounds):
+        one = mutant(number)
+        what = f"{number} {one.kind} {one.method} {one.path[:60]}"
+        before = len(server.engine.requests)
+        try:
+            answer = send(server, one)
+        except Exception as fault:
+            found.wrong.append(f"{what} {one.headers}: no answer: {fault!r}")
+            continue
+        found.statuses[answer.status] += 1
+        found.kinds[one.kind] += 1
+        found.wrong += [f"{what}: {fault}" for fault in faults(one, answer)]
+        if answer.status >= 400 and len(server.engine.requests) != before:
+            found.wrong.append(f"{what}: the engine was asked, and then it was a {answer.status}")
+        if answer.body.startswith(b'{"request_id"'):
+            server.wait_until(lambda: not held(server))
+            found.paid.add(answer.headers["x-request-id"])
+        if answer.status < 300 and one.method == "POST" and b"cost_in_usd_ticks" in answer.body:
+            found.paid.add(answer.headers["x-request-id"])
+        if number % 500 == 499:
+            server.listener.check()
+    return found
 
 
 def held(server: ScriptedServer) -> int:

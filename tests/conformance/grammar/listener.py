@@ -38,7 +38,7 @@ class Listener:
                 await app(scope, receive, send)
                 return
             path = re.sub("/{2,}", "/", scope["path"]).removesuffix("/")
-            anthropic = any(name == b"anthropic-version" for name, _ in scope["headers"])
+            anthropic = any(name == b"anthropic-version" and value.strip() for name, value in scope["headers"])
             heard = Heard(scope["method"], path.replace("/v1/v1/", "/v1/"), scope["query_string"], anthropic)
 
             async def listening_receive() -> Message:
