@@ -123,7 +123,8 @@ async def _request(ledger: Ledger, number: int) -> None:
     """A whole answer, or a stream that ends within a second; its last byte waits for its charge."""
     hold = _hold(number)
     ledger.reserve(hold)
-    await ledger.settle(hold, lambda: _outcome(hold))
+    outcome = _outcome(hold)
+    await ledger.settle(hold, lambda: outcome)
 
 
 async def _checkpoint(ledger: Ledger) -> float:

@@ -94,6 +94,7 @@ class Generation:
         # The engine's own count, once it has finished.
         self._final: Usage | None = None
         self._kept: tuple[Kept, ...] = ()
+        self._outcome: Outcome | None = None
         self._reader: asyncio.Task[object] | None = None
         self._settlement: asyncio.Future[None] | None = None
         self._late = False
@@ -171,13 +172,13 @@ class Generation:
         self._final = usage
         if not await self._settled_in_time():
             # What is written from now on is what the client has.
-            self._final, self._kept = None, ()
+            self._final, self._kept, self._outcome = None, (), None
             raise DatabaseUnusable("The charge could not be recorded in time, so the answer is not complete.")
 
     async def _settled_in_time(self) -> bool:
         """Wait for the one settlement of this generation, which begins with the first that asks."""
         if self._settlement is None:
-            self._settlement = self._ledger.settle(self.hold, self._outcome)
+            self._settlement = self._ledger.settle(self.hold, self._how_it_ended)
             usage = self._charged_usage()
             self._admitted.admission.close(usage.prompt_tokens + usage.output_tokens + usage.reasoning_tokens)
         # Where the disk refuses, the client hears so at once, and the ledger settles without him.
@@ -188,11 +189,13 @@ class Generation:
             self._settlement.result()
         return bool(done)
 
-    def _outcome(self) -> Outcome:
+    def _how_it_ended(self) -> Outcome:
         """What is to be written; asked anew for each try."""
-        usage = self._charged_usage()
-        self.cost_ticks = self._cost(usage)
-        return Outcome(self._record(usage), self._kept)
+        if self._outcome is None:
+            usage = self._charged_usage()
+            self.cost_ticks = self._cost(usage)
+            self._outcome = Outcome(self._record(usage), self._kept)
+        return self._outcome
 
     def _cost(self, usage: Usage) -> int:
         """The engine's count is the truth, and the reservation the promise: a charge never exceeds it."""
