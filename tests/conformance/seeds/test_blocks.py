@@ -12,7 +12,6 @@ import pytest
 from tests.conformance.seeds.blocks import BLOCKS
 from tests.conformance.seeds.run import live_text, run_bash, run_javascript, run_python, start_javascript
 from tests.live import LiveServer
-from tests.weights import missing
 
 pytestmark = pytest.mark.model
 MODEL = "smollm2-135m-instruct"
@@ -32,7 +31,7 @@ def shows(**names: str) -> pytest.MarkDecorator:
 def shell() -> None:
     for tool in ("bash", "curl"):
         if shutil.which(tool) is None:
-            missing(f"There is no {tool}.")
+            pytest.skip(f"There is no {tool}.")
 
 
 def charged(live: LiveServer, run: Callable[[], str]) -> tuple[str, dict[str, Any]]:

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from tests.weights import missing
-
 # A character class as ranges and whether it is negative, a rule's name, a repeat of a node, or a choice.
 Node = tuple[Any, ...]
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
@@ -239,7 +237,7 @@ def _library() -> ctypes.CDLL:
         accept = library["_Z20llama_grammar_acceptP13llama_grammarj"]
         stacks = library["_Z24llama_grammar_get_stacksP13llama_grammar"]
     except AttributeError:
-        missing("this build of llama.cpp does not export its grammars")
+        pytest.skip("this build of llama.cpp does not export its grammars")
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     init.argtypes = [pointer, text, text, ctypes.c_bool, pointer, size, pointer, size]
     init.restype = pointer

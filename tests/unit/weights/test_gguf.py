@@ -16,8 +16,7 @@ from leadline.engines.format.template import ChatTemplate, Vocabulary
 from leadline.weights.gguf import Description, Make, context_tokens, describe
 from leadline.weights.store import WeightsUnusable
 from tests.scripted.gguf import CONTROL, NORMAL, SMALL, TOKENS, gguf, string, value
-
-DEFAULT_MODEL = Path(__file__).parents[3] / ".cache" / "models" / "smollm2-135m-instruct.gguf"
+from tests.weights import default_weights
 
 
 @pytest.fixture
@@ -75,9 +74,9 @@ def test_a_model_that_pools_makes_embeddings_or_ranks(file: Path, number: int, p
     assert described(file, SMALL | {"llama.pooling_type": number}).make.pooling == pooling
 
 
-@pytest.mark.skipif(not DEFAULT_MODEL.is_file(), reason="the default model's weights are not here")
+@pytest.mark.model
 def test_the_default_model_is_what_it_is_known_as():
-    make = describe(DEFAULT_MODEL).make
+    make = describe(default_weights()).make
 
     assert (make.architecture, make.quantisation, make.parameters) == ("llama", "Q4_1", 134_515_008)
     assert make.cache_bytes == 30 * 3 * 64 * 2 * 2
@@ -138,9 +137,9 @@ def test_a_large_vocabulary_is_read_in_half_a_second(file: Path):
     assert min(seconds) < 0.5
 
 
-@pytest.mark.skipif(not DEFAULT_MODEL.is_file(), reason="the default model's weights are not here")
+@pytest.mark.model
 def test_the_default_model_s_own_template_renders():
-    default = describe(DEFAULT_MODEL)
+    default = describe(default_weights())
     special = default.special_tokens
     template = ChatTemplate(
         default.chat_template, Vocabulary(default.bos, default.eos, adds_bos=default.adds_bos, special=special)
