@@ -109,8 +109,8 @@ def _operation(part: Part, path: str, operation: Operation, references: dict[Any
         for query in operation.query
     ]
     once = [_PARAMETERS["idempotency-key"]] if operation.may_run_once else []
-    if parameters_ := [*named, *asked, *once]:
-        told["parameters"] = parameters_
+    if everything := [*named, *asked, *once]:
+        told["parameters"] = everything
     if operation.body is not None:
         body = {"schema": references[operation.body], "examples": {part.name: {"value": operation.request}}}
         told["requestBody"] = {"required": True, "content": {"application/json": body}}

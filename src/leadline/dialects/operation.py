@@ -82,7 +82,7 @@ class Operation:
 Operations = dict[tuple[str, str], Operation]
 
 
-class Answer(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Answer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The type of an answer: it has these fields and no others."""
 
 

@@ -364,18 +364,18 @@ OPERATIONS: Operations = {
         "Answer a chat",
         ChatCompletion | Deferred,
         _COMPLETION,
-        "Whole, or as a stream; with `deferred` it answers with an id, by which the completion is fetched later.",
-        decode.Body,
-        {"model": _MODEL, "messages": [{"role": "user", "content": _QUESTION}]},
-        "/v1/chat/completions",
-        f"With `stream`: events `data: {{…}}`, each a `chat.completion.chunk` with a piece of the answer. {_DONE}",
+        description="Whole, or as a stream; with `deferred` the answer is an id by which the completion is fetched later.",
+        body=decode.Body,
+        request={"model": _MODEL, "messages": [{"role": "user", "content": _QUESTION}]},
+        fields="/v1/chat/completions",
+        stream=f"With `stream`: events `data: {{…}}`, each a `chat.completion.chunk`: a piece of the answer. {_DONE}",
         refusals=OF_ANSWERS,
     ),
     ("GET", "/v1/chat/deferred-completion/{id}"): Operation(
         "Fetch a deferred completion, once",
         ChatCompletion,
         _COMPLETION,
-        "Within 24 hours. Where the request failed, its refusal comes.",
+        description="Within 24 hours. Where the request failed, its refusal comes.",
         accepted="It still runs. Ask again.",
         refusals=(*OF_NAMED, *OF_ANSWERS),
     ),
@@ -391,11 +391,11 @@ OPERATIONS: Operations = {
             choices=[CompletionChoice(index=0, text=_TEXT, finish_reason="stop")],
             usage=_usage(5, 6, 29_000),
         ),
-        "The prompt is continued as it stands, without a template.",
-        decode_completion.Body,
-        {"model": _MODEL, "prompt": "The capital of Norway is"},
-        "/v1/completions",
-        f"With `stream`: events `data: {{…}}`, each a `text_completion` with a piece of the text. {_DONE}",
+        description="The prompt is continued as it stands, without a template.",
+        body=decode_completion.Body,
+        request={"model": _MODEL, "prompt": "The capital of Norway is"},
+        fields="/v1/completions",
+        stream=f"With `stream`: events `data: {{…}}`, each a `text_completion` with a piece of the text. {_DONE}",
         refusals=OF_ANSWERS,
     ),
     ("POST", "/v1/embeddings"): Operation(
@@ -416,27 +416,31 @@ OPERATIONS: Operations = {
         "Cut a text into tokens",
         TokenIds,
         TokenIds(token_ids=[TokenId(token_id=4, string_token="Oslo", token_bytes=list(b"Oslo"))]),  # noqa: S106
-        "Without a template. Free of charge.",
-        tokenize.Body,
-        {"model": _MODEL, "text": "Oslo"},
-        "/v1/tokenize-text",
+        description="Without a template. Free of charge.",
+        body=tokenize.Body,
+        request={"model": _MODEL, "text": "Oslo"},
+        fields="/v1/tokenize-text",
         refusals=OF_BODIES,
     ),
     ("GET", "/v1/models"): Operation(
         "List the models",
         ModelList,
         ModelList(object="list", data=[_A_MODEL], first_id=_MODEL, last_id=_MODEL, has_more=False),
-        "Those that the key may use. In Anthropic's form where there is a header `anthropic-version`.",
+        description="Those that the key may use. In Anthropic's form where there is a header `anthropic-version`.",
         query=page_queries(models.PAGING),
     ),
     ("GET", "/v1/models/{model}"): Operation(
-        "Show a model", Model, _A_MODEL, "By its name or an alias.", refusals=OF_NAMED
+        "Show a model", Model, _A_MODEL, description="By its name or an alias.", refusals=OF_NAMED
     ),
     ("GET", "/v1/language-models"): Operation(
         "List the models that write", LanguageModelList, LanguageModelList(models=[_LANGUAGE_MODEL])
     ),
     ("GET", "/v1/language-models/{model}"): Operation(
-        "Show a model that writes", LanguageModel, _LANGUAGE_MODEL, "By its name or an alias.", refusals=OF_NAMED
+        "Show a model that writes",
+        LanguageModel,
+        _LANGUAGE_MODEL,
+        description="By its name or an alias.",
+        refusals=OF_NAMED,
     ),
     ("GET", "/v1/embedding-models"): Operation(
         "List the models that make vectors", EmbeddingModelList, EmbeddingModelList(models=[_EMBEDDING_MODEL])
@@ -445,11 +449,11 @@ OPERATIONS: Operations = {
         "Show a model that makes vectors",
         EmbeddingModel,
         _EMBEDDING_MODEL,
-        "By its name or an alias.",
+        description="By its name or an alias.",
         refusals=OF_NAMED,
     ),
     ("GET", "/v1/image-generation-models"): Operation(
-        "List the models that make images", ImageModelList, ImageModelList(models=[]), "There are none."
+        "List the models that make images", ImageModelList, ImageModelList(models=[]), description="There are none."
     ),
     ("GET", "/v1/image-generation-models/{model}"): Operation(
         "Show a model that makes images", description="There is none, so it is always a 404.", refusals=OF_NAMED
@@ -471,7 +475,7 @@ OPERATIONS: Operations = {
             acls=["api-key:endpoint:*", "api-key:model:*"],
             team_blocked=False,
         ),
-        "It answers for keys that are disabled or have expired, too.",
+        description="It answers for keys that are disabled or have expired, too.",
         refusals=OF_KEYS,
     ),
     ("GET", "/v1/me"): Operation(
