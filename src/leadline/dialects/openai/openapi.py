@@ -364,7 +364,7 @@ OPERATIONS: Operations = {
         "Answer a chat",
         ChatCompletion | Deferred,
         _COMPLETION,
-        description="Whole, or as a stream; with `deferred` the answer is an id by which the completion is fetched later.",
+        description="Whole, or as a stream; with `deferred` the answer is an id, to fetch the completion by.",
         body=decode.Body,
         request={"model": _MODEL, "messages": [{"role": "user", "content": _QUESTION}]},
         fields="/v1/chat/completions",
