@@ -85,6 +85,13 @@ async def test_what_loads_at_the_start_is_not_ready_before_and_what_loads_on_dem
         assert (loader.status.ready, loader.state, children.loads) == (True, "unloaded", 0)
 
 
+@pytest.mark.parametrize("policy", [Policy(), ON_DEMAND])
+async def test_what_never_fits_is_not_ready_and_says_why(policy: Policy):
+    async with engine(policy=policy, memory=Memory(5_000_000), need_bytes=7_000_000) as (loader, children):
+        assert (loader.status.ready, loader.state, children.loads) == (False, "unloaded", 0)
+        assert "needs 7 MB of memory, more than the 5 MB" in loader.status.detail
+
+
 async def test_many_requests_wait_for_one_load():
     async with engine() as (loader, children):
         waiting = [asyncio.create_task(loader.take()) for _ in range(50)]

@@ -77,8 +77,9 @@ class Loader:
 
     @property
     def status(self) -> EngineStatus:
-        """Ready is also what only has to be loaded for a request."""
-        loadable = self._settled and self.state in ("unloaded", "loading", "unloading")
+        """Ready is also what only has to be loaded for a request, if it can be."""
+        fits = self._need_bytes is None or self.memory.fits(self._need_bytes)
+        loadable = fits and self._settled and self.state in ("unloaded", "loading", "unloading")
         percent = int(100 * self._fraction) if self.state == "loading" else None
         return EngineStatus(self.state == "loaded" or loadable, self._detail, self.state, percent)
 
@@ -115,7 +116,8 @@ class Loader:
         """Load and unload until cancelled. A load takes at most `need_bytes` of memory."""
         self._need_bytes = need_bytes
         self._settled = not self.policy.at_start
-        if self.policy.at_start:
+        # What never fits is told at once, too.
+        if self.policy.at_start or not self.memory.fits(need_bytes):
             self._load_unasked()
         else:
             self._become("unloaded", "loads at its first request")

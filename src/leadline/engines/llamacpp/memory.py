@@ -33,11 +33,15 @@ class Memory:
     _claims: dict[str, int] = field(default_factory=dict)
     _tenants: dict[str, Tenant] = field(default_factory=dict)
 
+    def fits(self, need_bytes: int) -> bool:
+        """Whether it can ever be claimed."""
+        return need_bytes <= self.budget_bytes
+
     def claim(self, tenant: Tenant, need_bytes: int) -> list[Tenant]:
         """Take `need_bytes` for `tenant`. The tenants that must go for it begin to unload, those first that were not
         needed for longest; their memory is free once they have gone. Unavailable, and nobody goes, where it would not
         do."""
-        if need_bytes > self.budget_bytes:
+        if not self.fits(need_bytes):
             raise Unavailable(
                 f"The engine {tenant.name} needs {_megabytes(need_bytes)} of memory, more than the "
                 f"{_megabytes(self.budget_bytes)} that all embedded engines may take."
