@@ -1,6 +1,7 @@
-"""What all tests share: the scripted server, and password hashes and new databases that cost little."""
+"""What all tests share: the scripted server; password hashes, databases and clients that cost little."""
 
 import os
+import ssl
 from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,14 @@ def cheap_passwords() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         cheap = partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
         patch.setattr("leadline.accounts.organisations.PasswordHasher", cheap)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_certificates() -> Iterator[None]:
+    """No test speaks TLS, and each client of an SDK would read hundreds of certificates."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
         yield
 
 

@@ -1,5 +1,6 @@
 """The commands as a script uses them: JSON out, exit codes, and the same effect with and without a running server."""
 
+import asyncio
 import json
 import os
 import re
@@ -32,10 +33,10 @@ def test_init_makes_an_organisation_with_credit_and_a_key_and_a_second_run_chang
     assert set(first.json) == {"organisation_id", "user_id", "api_key", "base_url", "openai_base_url"}
     assert re.fullmatch(r"ll_[0-9A-Za-z]{8}_[0-9A-Za-z]{38}", first.json["api_key"])
     assert first.json["openai_base_url"] == f"{first.json['base_url']}/v1"
-    again = process.init(data, "--credit", "99")
+    again = init(data, "--credit", "99")
     assert (again.code, "api_key" in again.json) == (0, False)
     assert again.json["organisation_id"] == first.json["organisation_id"]
-    balance = process.leadline("credits", "balance", EMAIL, "--json", "--data", str(data)).json
+    balance = leadline("credits", "balance", EMAIL, "--json", "--data", str(data)).json
     assert balance == {"balance_ticks": 20 * 10**10, "held_ticks": 0, "available_ticks": 20 * 10**10}
 
 
@@ -82,11 +83,11 @@ def test_a_broken_book_is_named_and_ends_with_1(data):
 
 
 def test_a_new_key_is_alone_on_standard_output(data):
-    process.init(data)
+    init(data)
     made = process.leadline("keys", "create", "--name", "shell", "--data", str(data))
     assert re.fullmatch(r"ll_\w+\n", made.out)
     assert "shown once" in made.err
-    keys = process.leadline("keys", "list", "--json", "--data", str(data)).json["keys"]
+    keys = leadline("keys", "list", "--json", "--data", str(data)).json["keys"]
     assert [(key["name"], key["state"]) for key in keys] == [("first-key", "active"), ("shell", "active")]
     assert keys[1]["redacted"] == f"{made.out[:11]}…{made.out.strip()[-4:]}"
 
@@ -161,7 +162,7 @@ def test_every_command_has_help_with_an_example_in_100_columns():
 
 
 async def test_commands_beside_a_running_server_hold_from_its_next_request_on(data):
-    key = process.init(data).json["api_key"]
+    key = (await asyncio.to_thread(init, data)).json["api_key"]
     serving = await Serving.start(data)
     url = (await serving.event("serving"))["base_url"]
     port = int(url.rpartition(":")[2])
@@ -221,7 +222,7 @@ async def test_both_loopback_addresses_answer(data):
 
 
 async def test_a_server_killed_at_once_leaves_a_folder_that_serves_again(data):
-    process.init(data)
+    await asyncio.to_thread(init, data)
     for _ in range(2):
         serving = await Serving.start(data)
         await serving.event("serving")

@@ -148,10 +148,10 @@ async def test_a_backup_beside_a_running_server_is_one_that_brings_it_back(
     serving = await Serving.start(data)
     before = await status(serving)
     file = os.path.relpath(tmp_path / "beside.tar")
-    made = await asyncio.to_thread(process, "db", "backup", file, "--json", "--data", str(data))
-    revoked = await asyncio.to_thread(process, "keys", "revoke", "laptop", "--data", str(data))
-    beside = await asyncio.to_thread(process, "db", "restore", file, "--replace", "--data", str(data))
-    upgraded = await asyncio.to_thread(process, "db", "upgrade", "--json", "--data", str(data))
+    made = await asyncio.to_thread(leadline, "db", "backup", file, "--json")
+    revoked = await asyncio.to_thread(leadline, "keys", "revoke", "laptop")
+    beside = await asyncio.to_thread(leadline, "db", "restore", file, "--replace")
+    upgraded = await asyncio.to_thread(leadline, "db", "upgrade", "--json")
     assert await serving.stop() == 0
 
     assert made.json["file"] == str(tmp_path / "beside.tar")

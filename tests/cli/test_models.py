@@ -1,5 +1,6 @@
 """`leadline models`: pulling from a hub and from files, and what is said of models and weights."""
 
+import asyncio
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli import process
-from tests.cli.in_process import leadline
+from tests.cli.in_process import init, leadline
 from tests.cli.process import DEADLINE_SECONDS, NO_MODEL, Serving, environment
 from tests.raw import open_post, parse
 from tests.scripted.gguf import SMALL, gguf
@@ -60,7 +61,7 @@ def test_a_pull_tells_what_came_and_what_makes_a_model_of_it(data, hub):
     assert {event["stage"] for event in events} == {"downloading", "checking"}
     assert events[-1]["done_bytes"] == events[-1]["total_bytes"] == len(CONTENT)
     (data / "leadline.toml").write_text(done.json["toml"])
-    assert process.leadline("serve", "--check", "--json", "--data", str(data)).json == {
+    assert leadline("serve", "--check", "--json", "--data", str(data)).json == {
         "ok": True,
         "models": ["tiny.q4_k_m"],
     }
@@ -127,19 +128,20 @@ async def test_beside_a_server_models_list_and_show_tell_what_an_engine_does(dat
     (data / "leadline.toml").write_text(WITH_TINY)
     (data / "models").mkdir()
     (data / "models" / "tiny.q4_k_m.gguf").write_bytes(CONTENT)
-    key = process.init(data, "--credit", "1").json["api_key"]
+    key = (await asyncio.to_thread(init, data, "--credit", "1")).json["api_key"]
     serving = await Serving.start(data)
     try:
         base_url = (await serving.event("serving"))["base_url"]
         await serving.event("ready")
-        [before] = process.leadline("models", "list", "--json", "--data", str(data)).json["models"]
+        listed = await asyncio.to_thread(leadline, "models", "list", "--json", "--data", str(data))
+        [before] = listed.json["models"]
         assert (before["status"]["state"], before["status"]["ready"]) == ("unloaded", True)
         body = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
         port = int(base_url.rpartition(":")[2])
         answer = parse(open_post(port, "/v1/chat/completions", key, body).read_to_end())
         assert answer.status == 503
         assert "could not load the model" in answer.json["error"]["message"]
-        shown = process.leadline("models", "show", "tiny", "--json", "--data", str(data)).json
+        shown = (await asyncio.to_thread(leadline, "models", "show", "tiny", "--json", "--data", str(data))).json
         assert (shown["status"]["state"], shown["weights"]["context_tokens"]) == ("failed", 4096)
     finally:
         assert await serving.stop() == 0
@@ -151,7 +153,7 @@ async def test_an_engine_may_name_a_model_of_the_hub_which_the_server_pulls(data
     serving = await Serving.start(data)
     try:
         await serving.event("ready")
-        shown = process.leadline("models", "show", "tiny", "--json", "--data", str(data)).json
+        shown = (await asyncio.to_thread(leadline, "models", "show", "tiny", "--json", "--data", str(data))).json
         assert (shown["status"]["state"], shown["weights"]["name"]) == ("unloaded", "tiny.q4_k_m")
     finally:
         assert await serving.stop() == 0

@@ -1,12 +1,12 @@
 """`leadline models show` and `models price`, beside a running server and on a closed folder."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from tests.cli import process
-from tests.cli.in_process import leadline
+from tests.cli.in_process import init, leadline
 from tests.cli.process import NO_MODEL, Done, Serving
 from tests.raw import request
 
@@ -32,25 +32,25 @@ def told(done: Done) -> dict[str, int]:
 
 
 async def test_a_price_holds_from_the_running_servers_next_request_on(data):
-    key = process.init(data).json["api_key"]
+    key = (await asyncio.to_thread(init, data)).json["api_key"]
     serving = await Serving.start(data)
     port = int((await serving.event("serving"))["base_url"].rpartition(":")[2])
 
-    def beside(*args: str) -> Done:
-        return process.leadline("models", "price", *args, "--data", str(data))
+    async def beside(*args: str) -> Done:
+        return await asyncio.to_thread(price, data, *args)
 
     def shown() -> dict[str, Any]:
         return request(port, "GET", "/v1/language-models/grok-beta", Authorization=f"Bearer {key}").json
 
     assert (shown()["prompt_text_token_price"], shown()["completion_text_token_price"]) == (1_000, 4_000)
     long_context = ("--long-context-threshold", "200000", "--output-long-context", "0.8")
-    changed = beside("grok-beta", "--input", "2", *long_context, "--json")
+    changed = await beside("grok-beta", "--input", "2", *long_context, "--json")
     assert told(changed) == FILE | {"input_ticks": 20_000, "cached_input_ticks": 20_000}
     assert changed.json["name"] == "tiny"
     assert shown()["prompt_text_token_price"] == 20_000
     assert shown()["long_context_threshold"] == 200_000
     assert shown()["completion_text_token_price_long_context"] == 8_000
-    assert beside("tiny", "--output", "9", "--from", "2999-01-01").code == 0
+    assert (await beside("tiny", "--output", "9", "--from", "2999-01-01")).code == 0
     assert shown()["completion_text_token_price"] == 4_000
     assert await serving.stop() == 0
 

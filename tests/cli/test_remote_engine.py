@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from tests.cli.process import EMAIL, Serving, init, leadline
+from tests.cli.in_process import init, leadline
+from tests.cli.process import EMAIL, Serving
 from tests.raw import post
 from tests.scripted.upstream import Reply, ScriptedUpstream, delta, finish, sse
 
