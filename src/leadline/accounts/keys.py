@@ -25,7 +25,7 @@ State = Literal["active", "disabled", "expired", "revoked"]
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LONGEST_KEY = 256
-_INCORRECT = "Incorrect API key. Check it, or create a new one on the API Keys page."
+_INCORRECT = "Incorrect API key. Check it, or create a new one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,11 +326,11 @@ def _why_not(key: ApiKey, now: int) -> str:
         case "revoked":
             return _INCORRECT
         case "disabled":
-            return f"The API key “{key.name}” is disabled. Enable it on the API Keys page, or use another."
+            return f"The API key “{key.name}” is disabled. Enable it, or use another."
         case "expired":
             assert key.expires_at is not None
             expired = f"The API key “{key.name}” expired on {_date(key.expires_at)}."
-            return f"{expired} Create a new one on the API Keys page, or use another."
+            return f"{expired} Create a new one, or use another."
         case "active":
             assert key.previous_expires_at is not None
             stopped = f"This secret of the API key “{key.name}” stopped working on {_date(key.previous_expires_at)}"

@@ -237,7 +237,7 @@ class Pipeline:
         if not self._permits(caller, model):
             raise PermissionDenied(
                 f"The API key “{caller.name}” may not use the model {model.name}. Use one of its models, or change "
-                "the key on the API Keys page."
+                "the key."
             )
 
 
@@ -245,7 +245,7 @@ def _refuse_endpoint(caller: Caller, scope: str) -> None:
     if caller.endpoints and scope not in caller.endpoints:
         raise PermissionDenied(
             f"The API key “{caller.name}” may not use {scope} endpoints, only: {', '.join(sorted(caller.endpoints))}. "
-            "Use another key, or change this one on the API Keys page."
+            "Use another key, or change this one."
         )
 
 
