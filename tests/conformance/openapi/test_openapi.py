@@ -201,7 +201,7 @@ def test_every_field_of_a_request_says_what_becomes_of_it():
             schema = document()["components"]["schemas"][reference.rpartition("/")[2]]
             silent += [(method, path, name) for name, told in schema["properties"].items() if "description" not in told]
     assert silent == []
-    assert parameters("/v1/chat/completions")["temperature"] == "Honoured."
+    assert parameters("/v1/tokenize-text") == {"model": "Honoured.", "text": "Honoured.", "user": "Harmless."}
     assert parameters("/v1/chat/completions")["deferred"] == "Honoured: xAI's; not with `stream`"
 
 

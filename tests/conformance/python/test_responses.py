@@ -898,3 +898,12 @@ def test_the_limits_come_before_the_database(tmp_path, monkeypatch, path):
     assert answers[0].json["error"]["code"] == "previous_response_not_found"
     assert looked_up == ["resp_x"]
     server.stop()
+
+
+def test_a_schema_without_a_name_comes_back_with_one(server, client):
+    """OpenAI's type of the answer has no form without it; the server's listener holds the answer against it."""
+    wanted: Any = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    response = client.responses.create(model="echo", input=ASK, text=wanted)
+    assert response.text is not None
+    assert response.text.format.name == "schema"
+    assert final_of(server, True, input=ASK, text=wanted)["text"]["format"]["name"] == "schema"

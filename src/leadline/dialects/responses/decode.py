@@ -128,6 +128,9 @@ def to_request(body: Body) -> ChatRequest:
 def echo(body: Body) -> Json:
     """What the answer repeats of its request, with what counts where it says nothing."""
     text, reasoning = body.text or TextConfig(), _reasoning(body)
+    text_format = text.format or TextFormat()
+    if isinstance(text_format, JsonSchemaFormat) and text_format.name is None:
+        text_format = msgspec.structs.replace(text_format, name="schema")  # clients cannot read one without a name
     return {
         "background": False,
         "frequency_penalty": 0,
@@ -144,7 +147,7 @@ def echo(body: Body) -> Json:
         "service_tier": "default",
         "store": body.store is not False,
         "temperature": 1.0 if body.temperature is None else body.temperature,
-        "text": msgspec.to_builtins(TextConfig(text.format or TextFormat(), text.verbosity)),
+        "text": msgspec.to_builtins(TextConfig(text_format, text.verbosity)),
         "tool_choice": msgspec.to_builtins(body.tool_choice or "auto"),
         "tools": [{"parameters": None, "strict": None} | msgspec.to_builtins(tool) for tool in _tools(body)],
         "top_logprobs": body.top_logprobs or 0,
