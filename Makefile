@@ -15,7 +15,7 @@ install: $(VENV)/.installed ## Set up only; afterwards .venv/bin/leadline exists
 
 # One engine at a time: two that compute on the same cores are each many times slower.
 test: dev ## All tests, with the real model and the real SDKs.
-	$(BIN)/python -m pytest -n 2 -m "not model"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not model"
 	$(BIN)/python -m pytest -m model
 
 check: $(VENV)/.dev ## The inner loop: format, lint, types, layers, fast tests.
@@ -23,7 +23,7 @@ check: $(VENV)/.dev ## The inner loop: format, lint, types, layers, fast tests.
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 -q -m "not model and not slow" --hypothesis-profile=check
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not model and not slow" --hypothesis-profile=check
 
 bench: dev ## Benchmarks against the bare engine, and of the money path.
 	missed=0; $(BIN)/python -m benchmarks || missed=1; $(BIN)/python -m benchmarks.money || missed=1; exit $$missed
