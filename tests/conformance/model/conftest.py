@@ -15,7 +15,6 @@ CONFIGURATION = """
 [[engines]]
 name = "default"
 kind = "llamacpp"
-threads = 1
 
 [[engines]]
 name = "embedder"
