@@ -29,7 +29,7 @@ from leadline.operations.housekeeping import prune
 from leadline.serving import stored
 from leadline.serving.stored import StoredAnswers
 from tests.conformance.grammar.responses import check, check_response, frames
-from tests.raw import Answer, Raw, head, open_post, post, request
+from tests.raw import Answer, Raw, head, open_post, parse, post, request
 from tests.scripted.engine import SCRIPTS, Script, Stall, Step, prompt_tokens, slow_echo
 from tests.scripted.server import ScriptedServer
 
@@ -100,19 +100,9 @@ def get(server: ScriptedServer, path: str) -> Answer:
     return request(server.port, "GET", path, Authorization=f"Bearer {server.api_key}")
 
 
-def body_of(raw: bytes) -> bytes:
-    """The body of an answer that came in chunks."""
-    rest, pieces = raw.partition(b"\r\n\r\n")[2], []
-    while rest:
-        size, _, rest = rest.partition(b"\r\n")
-        pieces.append(rest[: int(size, 16)])
-        rest = rest[int(size, 16) + 2 :]
-    return b"".join(pieces)
-
-
 def stream_of(server: ScriptedServer, **body: Any) -> bytes:
     body = {"model": "echo", "input": ASK, "stream": True} | body
-    return body_of(open_post(server.port, PATH, server.api_key, body).read_to_end())
+    return parse(open_post(server.port, PATH, server.api_key, body).read_to_end()).body
 
 
 def events_of(server: ScriptedServer, **body: Any) -> list[dict[str, Any]]:
@@ -535,7 +525,7 @@ def test_what_fails_before_the_engine_begins_is_a_whole_stream_once_a_keep_alive
     raw = open_post(server.port, PATH, server.api_key, {"model": "slow", "input": ASK, "stream": True})
     assert b": keep-alive\n\n" in raw.read_until(b"alive\n\n")
     server.loop.call_soon_threadsafe(server.engine.release.set)
-    kinds = [event["type"] for event in frames(body_of(raw.read_to_end()))]
+    kinds = [event["type"] for event in frames(parse(raw.read_to_end()).body)]
     assert kinds == ["response.created", "response.in_progress", "response.failed"]
 
 
@@ -545,7 +535,7 @@ def test_keep_alives_are_comments(server, monkeypatch):
     raw.read_until(b"three")
     raw.read_until(b": keep-alive\n\n")
     server.loop.call_soon_threadsafe(server.engine.release.set)
-    assert check(body_of(raw.read_to_end()))["status"] == "completed"
+    assert check(parse(raw.read_to_end()).body)["status"] == "completed"
 
 
 # What is stored
@@ -755,7 +745,7 @@ def test_a_recorded_stream_that_breaks_ends_in_response_failed_for_all_who_read_
         raw.send(given + body)
         raw.read_until(b"three")
     server.loop.call_soon_threadsafe(server.engine.release.set)
-    streams = [body_of(raw.read_to_end()) for raw in raws]
+    streams = [parse(raw.read_to_end()).body for raw in raws]
     assert len(set(streams)) == len(server.engine.requests) == 1
     assert check(streams[0])["error"] == {"code": "server_error", "message": "It broke."}
     server.wait_until(lambda: not server.instance.ledger.running())
@@ -838,7 +828,7 @@ def test_50_every_piece_is_an_event_of_its_own(server):
         assert b"response.output_text.delta" in raw.read_until(word)
     assert server.engine.running == 1
     server.loop.call_soon_threadsafe(server.engine.release.set)
-    assert check(body_of(raw.read_to_end()))["status"] == "completed"
+    assert check(parse(raw.read_to_end()).body)["status"] == "completed"
 
 
 @FORMS
