@@ -14,6 +14,7 @@ import pytest
 from leadline.chat.request import ChatRequest
 from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.errors import EngineFailed
+from leadline.serving.replays import Recording, Replays
 from tests.proof import count, keep
 from tests.raw import Answer, Raw, head, parse
 from tests.scripted.engine import SCRIPTS, Step, broken_after, echo, slow_echo
@@ -24,6 +25,7 @@ PATHS = pytest.mark.parametrize("path", [CHAT, MESSAGES])
 FORMS = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 PROMPT_TICKS, OUTPUT_TICKS = 10_000, 20_000
 KEY = "order-7f3a-retry"
+JOINED: list[Recording] = []
 DUPLICATES = 20
 NO_LIMITS = "[limits.default]\nrequests_per_minute = 0\ntokens_per_minute = 0\n"
 
@@ -52,9 +54,23 @@ def replayed(answer: Answer) -> bool:
     return answer.headers.get("idempotent-replayed") == "true"
 
 
+@pytest.fixture(autouse=True)
+def note_who_joins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request that got as far as to find a recording."""
+    find = Replays.find
+    JOINED.clear()
+
+    async def noted_find(*asked: Any) -> tuple[Recording, bool]:
+        found = await find(*asked)
+        JOINED.append(found[0])
+        return found
+
+    monkeypatch.setattr(Replays, "find", noted_find)
+
+
 def wait_for_requests(server: ScriptedServer, count: int) -> None:
-    """Wait until so many requests are being answered."""
-    server.wait_until(lambda: len(server.server.server_state.tasks) == count)
+    """Wait until so many requests are being answered, and have found what they wait for."""
+    server.wait_until(lambda: len(server.server.server_state.tasks) == count and len(JOINED) >= count)
 
 
 def wait_until_settled(server: ScriptedServer) -> None:
