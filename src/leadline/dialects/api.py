@@ -54,12 +54,13 @@ def openapi() -> bytes:
     # It is imported late since a server starts without it.
     from leadline.dialects.anthropic import openapi as of_anthropic
     from leadline.dialects.openai import openapi as of_openai
+    from leadline.dialects.openai.answer_types import Error
     from leadline.dialects.openapi import Part, document
     from leadline.dialects.responses import openapi as of_responses
 
     return document(
         [
-            Part("openai", of_openai.OPERATIONS | of_responses.OPERATIONS, of_openai.Error, openai_error),
+            Part("openai", of_openai.OPERATIONS | of_responses.OPERATIONS, Error, openai_error),
             Part("anthropic", of_anthropic.OPERATIONS, of_anthropic.AnthropicError, anthropic_error),
         ]
     )
