@@ -183,10 +183,7 @@ def _ttft(suffix: str, pairs: list[Pair]) -> Row:
     bare = tuple(statistics.median(pair.bare.ttfts_milliseconds) for pair in pairs)
     leadline = tuple(statistics.median(pair.leadline.ttfts_milliseconds) for pair in pairs)
     more = tuple(pair.more_ttft_milliseconds for pair in pairs)
-    # Alone, what is more is the server's own. Many at once wait in line for seconds on cores that they share with the
-    # server, and may wait as much longer as tokens may come slower.
-    bound = TTFT_MILLISECONDS if pairs[0].concurrency == 1 else (1 - SPEED_RATIO) * statistics.median(bare)
-    return Row(f"first token ms{suffix}", 0, leadline, bare, more, 1, Goal("≤", round(bound)))
+    return Row(f"first token ms{suffix}", 0, leadline, bare, more, 1, Goal("≤", TTFT_MILLISECONDS))
 
 
 def _slowest_ttft(suffix: str, pairs: list[Pair]) -> Row:
