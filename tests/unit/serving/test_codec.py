@@ -1,0 +1,60 @@
+"""What is kept comes back as it was, to the type."""
+
+import uuid
+
+from leadline.chat.collect import ChatAnswer, Choice
+from leadline.chat.events import TokenLogprob, Usage
+from leadline.chat.request import (
+    ChatRequest,
+    Image,
+    JsonFormat,
+    Message,
+    Reasoning,
+    Sampling,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    Vectors,
+)
+from leadline.serving.codec import KeptAnswer, decode, encode
+
+_SCHEMA = {"type": "object", "required": ["a"], "properties": {"a": {"enum": [1, None, "x", [2]]}}}
+_CONVERSATION = (
+    Message("system", (Text("Be short."),), "Mara"),
+    Message("user", (Text("What is this?"), Image("https://northwind.example/a.png", "high"))),
+    Message("assistant", (Reasoning("Hm.", "sig"), ToolCall("call_1", "look", '{"at": 1}'))),
+    Message("tool", (ToolResult("call_1", (Text("a fox"),), is_error=True),)),
+)
+
+
+def test_a_request() -> None:
+    request = ChatRequest(
+        *("grok", _CONVERSATION, 7),
+        sampling=Sampling(0.5, 0.9, -3, logit_bias=((7, -100.0),)),
+        stop=("\n",),
+        choices=3,
+        top_logprobs=2,
+        tools=(Tool("look", "Looks.", _SCHEMA, strict=True),),
+        tool_choice=ToolChoice("named", "look"),
+        json_format=JsonFormat(_SCHEMA),
+        effort="low",
+    )
+    assert decode(encode(request), ChatRequest) == request
+    prompts = ChatRequest("grok", (), prompts=("a", (1, 2)), vectors=Vectors(4))
+    assert decode(encode(prompts), ChatRequest) == prompts
+
+
+def test_an_answer() -> None:
+    logprob = TokenLogprob("é", -0.5, (195, 169), (TokenLogprob("e", -1.0),))
+    choices = (
+        Choice((Reasoning("Hm."), Text("fox")), "stop", "\n", (logprob,)),
+        Choice((ToolCall("call_2", "look", "{}"),), "tool_calls"),
+    )
+    answer = ChatAnswer(choices, Usage(9, 4, 0, 2, 1))
+    kept = KeptAnswer(
+        *(uuid.uuid4(), 1_700_000_000, "m", "grok", "fp_0123456789", 12_345),
+        *(_CONVERSATION, answer, {"responses": b"\x00\xff"}),
+    )
+    assert decode(encode(kept), KeptAnswer) == kept
