@@ -14,10 +14,10 @@ from leadline.dialects.anthropic import routes as anthropic
 from leadline.dialects.anthropic.errors import encode_error as anthropic_error
 from leadline.dialects.anthropic.limits import encode_limits as anthropic_limits
 from leadline.dialects.exchange import Exchange, Headers, Receive, Send
+from leadline.dialects.limits import encode_limits as openai_limits
 from leadline.dialects.openai import routes as openai
 from leadline.dialects.openai.errors import encode_error as openai_error
 from leadline.dialects.openai.keys import ROUTES as KEY_ROUTES
-from leadline.dialects.openai.limits import encode_limits as openai_limits
 from leadline.dialects.responses import routes as responses
 from leadline.errors import ClientGone, LeadlineError, NotFound, RateLimited, RateLimits, WrongMethod
 from leadline.serving.pipeline import Caller, Pipeline

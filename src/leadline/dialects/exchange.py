@@ -1,7 +1,6 @@
 """One HTTP request and its answer over ASGI, for every dialect that speaks HTTP. Sizes and waits are bounded here."""
 
 import asyncio
-import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
@@ -11,18 +10,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from leadline.errors import (
-    ClientGone,
-    DeadlineExceeded,
-    EngineFailed,
-    InternalError,
-    InvalidRequest,
-    LeadlineError,
-    NotJson,
-    Refused,
-    RequestTooLarge,
-    Unavailable,
-)
+from leadline.dialects.presented import presented_key, told
+from leadline.errors import ClientGone, DeadlineExceeded, LeadlineError, NotJson, RequestTooLarge
 from leadline.ids import new_uuid
 
 Message = MutableMapping[str, Any]
@@ -31,8 +20,6 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 LARGEST_BODY_BYTES = 32 * 1024 * 1024
-_TELLABLE = (Refused, Unavailable, DeadlineExceeded, EngineFailed)
-_log = logging.getLogger("leadline.api")
 # A body may pause this long, and take that long in all.
 _BODY_PAUSE_SECONDS = 15.0
 _BODY_SECONDS = 300.0
@@ -90,12 +77,7 @@ class Exchange:
     def api_key(self) -> str | None:
         """The key that was presented, from either header. Two different ones are refused."""
         bearer, plain = self.header(b"authorization"), self.header(b"x-api-key")
-        if bearer is not None:
-            scheme, _, rest = bearer.partition(" ")
-            bearer = rest.strip() if scheme.lower() == "bearer" else None
-        if bearer and plain and bearer != plain:
-            raise InvalidRequest("The headers Authorization and x-api-key hold two different keys. Send one of them.")
-        return bearer or plain or None
+        return presented_key([bearer or ""], [plain or ""])
 
     async def json_body(self) -> bytes:
         """The whole body, which must say that it is JSON."""
@@ -106,13 +88,8 @@ class Exchange:
         return self.body
 
     def told(self, error: Exception) -> LeadlineError:
-        """The error as the client may hear it. What is our own fault is logged, and its words stay in the log."""
-        if isinstance(error, _TELLABLE):
-            return error
-        _log.error(
-            "a request failed", exc_info=error, extra={"request_id": str(self.request_id), "path": self.path[:200]}
-        )
-        return InternalError()
+        """The error as the client may hear it."""
+        return told(error, str(self.request_id), self.path)
 
     async def respond(self, status: int, body: bytes, headers: Headers, content_type: bytes) -> None:
         """A whole answer."""

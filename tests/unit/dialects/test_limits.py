@@ -2,8 +2,8 @@
 
 import pytest
 
+from leadline.dialects import limits as openai
 from leadline.dialects.anthropic import limits as anthropic
-from leadline.dialects.openai import limits as openai
 from leadline.errors import RateLimit, RateLimits
 
 # 25 November 2026, 07:57:59.400 UTC.

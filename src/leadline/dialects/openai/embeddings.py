@@ -13,9 +13,9 @@ from leadline.chat.events import ChatEvent, Embedded, Finished
 from leadline.chat.request import ChatRequest, Vectors
 from leadline.dialects.answers import Form, answer_chat
 from leadline.dialects.exchange import Exchange
+from leadline.dialects.limits import encode_limits
 from leadline.dialects.openai.encode import KEEP_ALIVE
 from leadline.dialects.openai.errors import encode_event
-from leadline.dialects.openai.limits import encode_limits
 from leadline.dialects.openai.prompts import WirePrompts, prompts_of
 from leadline.dialects.strict_json import decode
 from leadline.serving.generation import Generation

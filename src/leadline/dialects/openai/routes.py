@@ -5,6 +5,7 @@ from functools import partial
 from leadline.dialects.answers import Form, answer_chat, collected
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.field_names import naming
+from leadline.dialects.limits import encode_limits
 from leadline.dialects.openai import models
 from leadline.dialects.openai.decode import Body, to_request
 from leadline.dialects.openai.decode_completion import Body as CompletionBody
@@ -15,7 +16,6 @@ from leadline.dialects.openai.embeddings import create_embeddings
 from leadline.dialects.openai.encode import KEEP_ALIVE, ChunkEncoder, encode_answer
 from leadline.dialects.openai.encode_completion import CompletionEncoder, encode_completion
 from leadline.dialects.openai.errors import encode_event
-from leadline.dialects.openai.limits import encode_limits
 from leadline.dialects.openai.tokenize import tokenize_text
 from leadline.dialects.strict_json import decode
 from leadline.serving.generation import Generation

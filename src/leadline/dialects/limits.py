@@ -1,4 +1,4 @@
-"""The limits in the headers of an answer, in OpenAI's words."""
+"""The limits as OpenAI and xAI tell them, in the headers of an answer."""
 
 from leadline.errors import RateLimits
 
