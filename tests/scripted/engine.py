@@ -76,6 +76,9 @@ class ScriptedEngine:
         capabilities = EMBEDS if model.startswith("embed") else CAPABILITIES
         return ModelFacts(self.context_tokens, capabilities, ("scripted", model))
 
+    def leaves_room(self, request: ChatRequest) -> bool:
+        return True
+
     def most_prompt_tokens(self, request: ChatRequest) -> int:
         return prompt_tokens(request)
 

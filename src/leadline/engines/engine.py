@@ -85,6 +85,11 @@ class Engine(Protocol):
     def facts(self, model: str) -> ModelFacts:
         """What is known of `model` (the engine's own name for it) now."""
 
+    def leaves_room(self, request: ChatRequest) -> bool:
+        """Whether half of all that it can run at once stays free where `request`, with its most prompt tokens and
+        those of its answer, begins now. True where that is not known."""
+        ...
+
     def most_prompt_tokens(self, request: ChatRequest) -> int:
         """An upper bound of the prompt's tokens, without asking anyone. Never too low."""
 

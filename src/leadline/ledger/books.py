@@ -58,7 +58,16 @@ class Stored:
     expires_at: int
 
 
-Kept = Replay | Stored
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """The answer to a request of a batch, sealed. Only a request that is still pending takes it."""
+
+    content: bytes
+    at: int
+    cost_ticks: Ticks
+
+
+Kept = Replay | Stored | BatchResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +158,7 @@ class _Page:
     records: list[UsageRecord] = field(default_factory=list)
     replays: list[tuple[Value, ...]] = field(default_factory=list)
     stored: list[tuple[Value, ...]] = field(default_factory=list)
+    batch_results: list[tuple[Value, ...]] = field(default_factory=list)
 
     def settle(self, item: Settled) -> None:
         hold, record = item.hold, item.outcome.record
@@ -190,6 +200,8 @@ class _Page:
                 self.replays.append(row)
             case Stored():
                 self.stored.append((request_id, organisation_id, kept.kind, kept.at, kept.expires_at, kept.content))
+            case BatchResult():
+                self.batch_results.append((kept.content, kept.at, kept.cost_ticks, request_id))
 
     def append(self, organisation_id: str, entry: Entry) -> None:
         self.changes[organisation_id] = self.changes.get(organisation_id, 0) + entry.amount_ticks
@@ -256,6 +268,8 @@ class _Page:
             write_many(_INSERT_REPLAY, self.replays)
         if self.stored:
             write_many(INSERT_STORED, self.stored)
+        if self.batch_results:
+            write_many(_PUT_BATCH_RESULT, self.batch_results)
         if self.changes:
             # In one order, whoever writes: where rows are locked, two writers cannot wait for each other.
             rows = [(ticks, organisation_id) for organisation_id, ticks in sorted(self.changes.items())]
@@ -350,6 +364,10 @@ _INSERT_REPLAY = (
 )
 INSERT_STORED = (
     "INSERT INTO stored_answers (id, organisation_id, kind, at, expires_at, content) VALUES ($1, $2, $3, $4, $5, $6)"
+)
+_PUT_BATCH_RESULT = (
+    "UPDATE batch_requests SET state = 'succeeded', result = $1, ended_at = $2, cost_ticks = $3"
+    " WHERE request_id = $4 AND state = 'pending'"
 )
 _DELETE_GRANT = "DELETE FROM expiring_grants WHERE organisation_id = $1 AND expires_at = $2 AND entry_id = $3"
 _REDUCE_GRANT = (

@@ -19,6 +19,7 @@ _SECOND = 1_000_000_000
 _MILLISECOND = 1_000_000
 # So many windows are kept before any is dropped.
 _FEW_WINDOWS = 1024
+_NO_LIMIT = Limit(requests_per_second=0, requests_per_minute=0, tokens_per_minute=0, concurrent_requests=0)
 
 
 @dataclass(slots=True)
@@ -256,6 +257,10 @@ class Limiter:
         for window in windows:
             window.running += 1
         return Admission(self.clock, windows, now, shares)
+
+    def exempt(self) -> Admission:
+        """Of a request that nothing limits and that counts nowhere."""
+        return Admission(self.clock, (_Window("", _NO_LIMIT),), 0, ())
 
     def _key_window(self, key_id: str, key_name: str, limit: Limit, now: int) -> _Window:
         window = self._of_keys.known.get(key_id)

@@ -14,7 +14,7 @@ from leadline.chat.events import ChatEvent, Finished, Started, Usage
 from leadline.chat.request import ChatRequest, Text, ToolResult
 from leadline.clock import Clock
 from leadline.engines.engine import Use
-from leadline.errors import LeadlineError, RateLimits
+from leadline.errors import CreditsHeld, LeadlineError, RateLimited, RateLimits, Unavailable
 from leadline.ledger.books import Hold, Kept, Outcome
 from leadline.ledger.ledger import Ledger
 from leadline.ledger.usage import UsageRecord
@@ -23,8 +23,10 @@ from leadline.serving.choices import Batches, generate
 from leadline.serving.meter import Meter
 from leadline.storage.database import DatabaseUnusable
 
-# How long the final event waits for the commit of its charge.
+# How long the final event waits for the commit of its charge, where a client waits for it.
 COMMIT_SECONDS = 10
+# What puts a request of a batch off, and does not end it.
+PUTS_OFF = (CreditsHeld, RateLimited, Unavailable)
 
 
 # Adds to a request what has to be looked up, which is done once the limits let it in. Whatever it raises is a refusal.
@@ -39,7 +41,8 @@ async def nothing_more(request: ChatRequest) -> ChatRequest:
 @dataclass(frozen=True, slots=True)
 class Call:
     """How the request came in. `endpoint` is its path, such as `/v1/chat/completions`, `scope` what a key must permit.
-    A `replayable` request has an Idempotency-Key; `look_up` adds what its request still lacks."""
+    A `replayable` request has an Idempotency-Key; `look_up` adds what its request still lacks. One of a batch
+    (`batched`) is not limited, and no refusal that only puts it off is noted."""
 
     request_id: uuid.UUID
     endpoint: str
@@ -47,6 +50,7 @@ class Call:
     scope: str = "chat"
     replayable: bool = False
     look_up: LookUp = nothing_more
+    batched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,10 @@ class Generation:
         self.choices = admitted.request.choices
         self.hold = admitted.hold
         self.streams = admitted.call.stream
+        self.batched = admitted.call.batched
         self.cost_ticks = 0
+        # How long the final event waits for the commit of its charge.
+        self.commit_seconds: float = COMMIT_SECONDS
         # Each makes something that is kept with the charge, from the last batch, or nothing.
         self.keepers: list[Callable[[tuple[ChatEvent, ...]], Kept | None]] = []
         # Told when it has ended, for whatever reason.
@@ -182,7 +189,7 @@ class Generation:
             usage = self._charged_usage()
             self._admitted.admission.close(usage.prompt_tokens + usage.output_tokens + usage.reasoning_tokens)
         # Where the disk refuses, the client hears so at once, and the ledger settles without him.
-        seconds = 0 if isinstance(self._failure, DatabaseUnusable) else COMMIT_SECONDS
+        seconds = 0 if isinstance(self._failure, DatabaseUnusable) else self.commit_seconds
         done, _ = await asyncio.wait([self._settlement], timeout=seconds)
         self._late = not done
         if done:

@@ -20,7 +20,15 @@ from leadline.ledger.usage import UsageRecord
 from leadline.limits.limiter import Limiter
 from leadline.money import NOTHING
 from leadline.serving.deferred import Deferred, DeferredAnswer
-from leadline.serving.generation import Admitted, Call, Generation, LookUp, estimated_prompt_tokens, nothing_more
+from leadline.serving.generation import (
+    PUTS_OFF,
+    Admitted,
+    Call,
+    Generation,
+    LookUp,
+    estimated_prompt_tokens,
+    nothing_more,
+)
 from leadline.serving.keys import KeyCard
 from leadline.serving.models import ModelCard, card_of
 from leadline.serving.replays import Replays
@@ -139,6 +147,8 @@ class Pipeline:
         try:
             return await self._admit(caller, model, request, call, began_at)
         except LeadlineError as error:
+            if call.batched and isinstance(error, PUTS_OFF):
+                raise
             self.ledger.note(
                 UsageRecord(
                     *(caller.organisation_id, str(call.request_id), began_at, self.clock(), caller.id, model.name),
@@ -149,7 +159,12 @@ class Pipeline:
 
     async def _admit(self, caller: Caller, model: Model, request: ChatRequest, call: Call, began_at: int) -> Generation:
         organisation_id = caller.organisation_id
-        admission = self.limiter.enter(organisation_id, model.name, caller.id, caller.name, caller.limit)
+        enter = self.limiter.enter
+        admission = (
+            self.limiter.exempt()
+            if call.batched
+            else enter(organisation_id, model.name, caller.id, caller.name, caller.limit)
+        )
         with ExitStack() as refused:
             refused.callback(admission.close)
             _refuse_endpoint(caller, call.scope)

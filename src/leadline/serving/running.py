@@ -27,6 +27,10 @@ class Running:
         generation.ended = self._end
         return generation
 
+    def live(self, model: str) -> int:
+        """How many requests that are of no batch run on `model`, or wait for their turn there."""
+        return sum(generation.model == model and not generation.batched for generation in self._generations)
+
     def _end(self, generation: Generation) -> None:
         self._generations.pop(generation, None)
 

@@ -162,6 +162,12 @@ class LlamaCppEngine:
         capabilities = _EMBEDS if self._weights.embeds else _CAPABILITIES | thinks
         return ModelFacts(self.settings.context_tokens, capabilities, facts)
 
+    def leaves_room(self, request: ChatRequest) -> bool:
+        if self._child is None:
+            return True  # nothing runs yet
+        tokens = most_prompt_tokens(request) + (request.max_output_tokens or 0)
+        return self._room.leaves_half(min(tokens, self.settings.context_tokens), request.choices)
+
     def most_prompt_tokens(self, request: ChatRequest) -> int:
         return most_prompt_tokens(request)
 

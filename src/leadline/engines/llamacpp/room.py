@@ -34,9 +34,19 @@ class Room:
     free_tokens: int
     free_places: int
     _waiting: deque[tuple[int, "asyncio.Future[None]"]] = field(default_factory=deque)
+    _all_tokens: int = field(init=False)
+    _all_places: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._all_tokens, self._all_places = self.free_tokens, self.free_places
 
     def fits(self, tokens: int) -> bool:
         return not self._waiting and self._has(tokens)
+
+    def leaves_half(self, tokens: int, requests: int) -> bool:
+        """Whether half of all tokens and places stay free with so many more requests of `tokens` each."""
+        free_tokens, free_places = self.free_tokens - tokens * requests, self.free_places - requests
+        return not self._waiting and 2 * free_tokens >= self._all_tokens and 2 * free_places >= self._all_places
 
     @asynccontextmanager
     async def take(self, tokens: int) -> AsyncIterator[Place]:

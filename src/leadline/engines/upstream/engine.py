@@ -64,6 +64,9 @@ class UpstreamEngine:
     def facts(self, model: str) -> ModelFacts:
         return ModelFacts(self._contexts.get(model), _CAPABILITIES, (self.kind, self.url, model))
 
+    def leaves_room(self, request: ChatRequest) -> bool:
+        return True
+
     def most_prompt_tokens(self, request: ChatRequest) -> int:
         return most_prompt_tokens(request)
 
