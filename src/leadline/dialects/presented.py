@@ -13,7 +13,7 @@ from leadline.errors import (
     Unavailable,
 )
 
-_TELLABLE = (Refused, Unavailable, DeadlineExceeded, EngineFailed)
+_TELLABLE = (Refused, Unavailable, DeadlineExceeded, EngineFailed, InternalError)
 _log = logging.getLogger("leadline.api")
 
 
@@ -31,7 +31,8 @@ def _bearer(authorization: str) -> str:
 
 
 def told(error: Exception, request_id: str, path: str) -> LeadlineError:
-    """The error as the client may hear it. What is our own fault is logged, and its words stay in the log."""
+    """The error as the client may hear it. What is our own fault is logged, and its words stay in the log; an
+    InternalError was logged where it came to be."""
     if isinstance(error, _TELLABLE):
         return error
     _log.error("a request failed", exc_info=error, extra={"request_id": request_id, "path": path[:200]})

@@ -6,25 +6,24 @@ what a stop cuts short is kept as the error that it is, what a crash cuts short 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec
-
-from leadline.chat.events import ChatEvent
-from leadline.errors import InvalidRequest, LeadlineError, NotFound
+from leadline.chat.collect import Collector
+from leadline.chat.events import ChatEvent, Finished
+from leadline.errors import InvalidRequest, LeadlineError, NotFound, Unavailable
+from leadline.serving.codec import KeptAnswer, KeptError
 from leadline.serving.generation import Generation
-from leadline.serving.stored import LARGEST_BYTES, StoredAnswers, known_id
+from leadline.serving.stored import LARGEST_BYTES, StoredAnswers, kept_of, known_id
 
+_STOPPED = "The server was stopped before this deferred request had ended, so it cost nothing. Send it again."
+_TOO_LARGE = (
+    f"The answer is larger than the {LARGEST_BYTES // 1024**2} MiB that are kept of a deferred request. Ask for fewer"
+    " choices or log probabilities."
+)
 _log = logging.getLogger("leadline.serving")
-
-
-class DeferredAnswer(msgspec.Struct, array_like=True, frozen=True):
-    """What came of a request: an HTTP status and its JSON body."""
-
-    status: int
-    body: bytes
 
 
 @dataclass(slots=True)
@@ -34,12 +33,13 @@ class Deferred:
     _running: dict[str, str] = field(default_factory=dict)
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
 
-    def begin(self, generation: Generation) -> None:
-        """From now on the request is known to run, until `end`."""
+    def make(
+        self, generation: Generation, notes: Mapping[str, bytes], told: Callable[[Exception], LeadlineError]
+    ) -> Coroutine[Any, Any, None]:
+        """The work that runs `generation` to its end, and keeps what came of it, with a dialect's `notes`. From now on
+        the request is known to run. `told` is an error as a client may hear it."""
         self._running[generation.hold.request_id] = generation.hold.organisation_id
-
-    def end(self, generation: Generation) -> None:
-        self._running.pop(generation.hold.request_id, None)
+        return self._make(generation, notes, told)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work`, whoever hangs up meanwhile."""
@@ -47,37 +47,14 @@ class Deferred:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def keep(self, generation: Generation, body_with: Callable[[tuple[ChatEvent, ...]], bytes]) -> None:
-        """Keep the answer with its charge. `body_with` gives all of it, from the last batch."""
-
-        def content_with(batch: tuple[ChatEvent, ...]) -> bytes:
-            content = msgspec.msgpack.encode(DeferredAnswer(200, body_with(batch)))
-            if len(content) > LARGEST_BYTES:
-                raise InvalidRequest(
-                    f"The answer is larger than the {LARGEST_BYTES // 1024**2} MiB that are kept of a deferred request."
-                    " Ask for fewer choices or log probabilities."
-                )
-            return content
-
-        self.stored.keep(generation, "deferred", content_with)
-
-    async def fail(self, generation: Generation, status: int, body: bytes) -> None:
-        """Keep the error in which the request ended. Where even that fails, its id is unknown from now on."""
-        try:
-            await self.stored.put(generation, "deferred", msgspec.msgpack.encode(DeferredAnswer(status, body)))
-        except LeadlineError as error:
-            _log.warning("a deferred request's error was not kept", extra={"why": str(error)})
-
-    async def take(self, organisation_id: str, spelled_id: str) -> DeferredAnswer | None:
-        """What came of the request; None while it runs. An answer is given out once, an error until its term. NotFound
-        where there is no such request of this organisation."""
+    async def take(self, organisation_id: str, spelled_id: str) -> KeptAnswer | None:
+        """What came of the request; None while it runs. An answer is given out once; an error is raised until its term.
+        NotFound where there is no such request of this organisation."""
         if self._running.get(known_id(spelled_id) or "") == organisation_id:
             return None
-        content = await self.stored.find(organisation_id, "deferred", spelled_id)
-        if content is not None:
-            answer = msgspec.msgpack.decode(content, type=DeferredAnswer)
-            if answer.status != 200 or await self.stored.delete(organisation_id, "deferred", spelled_id):
-                return answer
+        answer = await self.stored.find(organisation_id, "deferred", spelled_id)
+        if answer is not None and await self.stored.delete(organisation_id, "deferred", spelled_id):
+            return answer
         raise NotFound(
             "There is no such deferred request: it was fetched before, its 24 hours are over, or it never was."
         )
@@ -88,3 +65,44 @@ class Deferred:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
+
+    async def _make(
+        self, generation: Generation, notes: Mapping[str, bytes], told: Callable[[Exception], LeadlineError]
+    ) -> None:
+        """Cut short by a stop it costs nothing."""
+        try:
+            async with generation:
+                try:
+                    await self._collect(generation, notes)
+                except asyncio.CancelledError:
+                    generation.fail(Unavailable(_STOPPED))
+                    raise
+        except asyncio.CancelledError:
+            await self._fail(generation, generation.stopped_by or Unavailable(_STOPPED))
+            raise
+        except Exception as error:
+            await self._fail(generation, told(error))
+        finally:
+            self._running.pop(generation.hold.request_id, None)
+
+    async def _collect(self, generation: Generation, notes: Mapping[str, bytes]) -> None:
+        """Run it, and keep its answer with its charge; without its conversation, with which nobody goes on."""
+        collector = Collector(generation.choices)
+
+        def kept_with(batch: tuple[ChatEvent, ...]) -> KeptAnswer:
+            answer = collector.add(batch)
+            assert answer is not None, "only the last batch is kept with"
+            return replace(kept_of(generation, answer, notes), conversation=())
+
+        self.stored.keep(generation, "deferred", kept_with, too_large=InvalidRequest(_TOO_LARGE))
+        async with aclosing(generation.events()) as batches:
+            async for batch in batches:
+                if not isinstance(batch[-1], Finished):
+                    collector.add(batch)
+
+    async def _fail(self, generation: Generation, error: LeadlineError) -> None:
+        """Keep the error in which the request ended. Where even that fails, its id is unknown from now on."""
+        try:
+            await self.stored.put(generation, "deferred", KeptError.of(error))
+        except LeadlineError as refused:
+            _log.warning("a deferred request's error was not kept", extra={"why": str(refused)})

@@ -11,7 +11,7 @@ from typing import Any
 from leadline.catalog.catalog import Model
 from leadline.catalog.prices import Prices
 from leadline.chat.events import ChatEvent, Finished, Started, Usage
-from leadline.chat.request import ChatRequest, Text, ToolResult
+from leadline.chat.request import ChatRequest, Message, Text, ToolResult
 from leadline.clock import Clock
 from leadline.engines.engine import Use
 from leadline.errors import CreditsHeld, LeadlineError, RateLimited, RateLimits, Unavailable
@@ -86,6 +86,8 @@ class Generation:
         self.commit_seconds: float = COMMIT_SECONDS
         # Each makes something that is kept with the charge, from the last batch, or nothing.
         self.keepers: list[Callable[[tuple[ChatEvent, ...]], Kept | None]] = []
+        # Whether its answer is kept for its owner. That is known before its last batch goes out.
+        self.is_kept = False
         # Told when it has ended, for whatever reason.
         self.ended: Callable[[Generation], None] = lambda _: None
         # Why it was stopped from outside, if it was.
@@ -110,6 +112,11 @@ class Generation:
     def usage(self) -> Usage:
         """What would be charged if it ended now: of a stream what was delivered, of a whole answer what was made."""
         return self._final or self._meter.usage
+
+    @property
+    def conversation(self) -> tuple[Message, ...]:
+        """The messages that it answers, those that were looked up included."""
+        return self._admitted.request.messages
 
     @property
     def limits(self) -> RateLimits:

@@ -19,7 +19,8 @@ from leadline.ledger.ledger import Ledger
 from leadline.ledger.usage import UsageRecord
 from leadline.limits.limiter import Limiter
 from leadline.money import NOTHING
-from leadline.serving.deferred import Deferred, DeferredAnswer
+from leadline.serving.codec import KeptAnswer
+from leadline.serving.deferred import Deferred
 from leadline.serving.generation import (
     PUTS_OFF,
     Admitted,
@@ -126,7 +127,7 @@ class Pipeline:
         finally:
             admission.close()
 
-    async def find_stored(self, caller: Caller, kind: Kind, spelled_id: str) -> bytes | None:
+    async def find_stored(self, caller: Caller, kind: Kind, spelled_id: str) -> KeptAnswer | None:
         """What is kept for the caller's organisation under this id, or None."""
         _refuse_endpoint(caller, "chat")
         return await self.stored.find(caller.organisation_id, kind, spelled_id)
@@ -136,8 +137,8 @@ class Pipeline:
         _refuse_endpoint(caller, "chat")
         return await self.stored.delete(caller.organisation_id, kind, spelled_id)
 
-    async def take_deferred(self, caller: Caller, spelled_id: str) -> DeferredAnswer | None:
-        """What came of a deferred request; None while it runs."""
+    async def take_deferred(self, caller: Caller, spelled_id: str) -> KeptAnswer | None:
+        """The answer to a deferred request, once; None while it runs. Raises the error that came of it."""
         _refuse_endpoint(caller, "chat")
         return await self.deferred.take(caller.organisation_id, spelled_id)
 

@@ -129,8 +129,8 @@ def test_a_failure_costs_nothing_and_is_told_until_its_term(server, model, statu
 
 
 def test_a_completion_that_is_too_large_to_be_kept_costs_nothing(server, monkeypatch):
-    monkeypatch.setattr("leadline.serving.deferred.LARGEST_BYTES", 100)
-    request_id = ask(server).json["request_id"]
+    monkeypatch.setattr("leadline.serving.stored.LARGEST_BYTES", 1000)
+    request_id = ask(server, text="word " * 500).json["request_id"]
     wait(server)
     assert fetch(server, request_id).status == 400
     assert server.charges() == []

@@ -656,7 +656,7 @@ def test_what_is_not_to_be_stored_is_not(server, stream):
 
 @FORMS
 def test_what_is_too_large_to_be_stored_says_so(server, stream, monkeypatch):
-    monkeypatch.setattr("leadline.dialects.responses.stored.LARGEST_BYTES", 2000)
+    monkeypatch.setattr("leadline.serving.stored.LARGEST_BYTES", 2000)
     final = final_of(server, stream, input="word " * 500)
     assert final["store"] is False
     assert get(server, f"{PATH}/{final['id']}").status == 404

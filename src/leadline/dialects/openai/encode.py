@@ -23,6 +23,7 @@ from leadline.chat.events import (
     Usage,
 )
 from leadline.chat.request import Reasoning, Text, ToolCall
+from leadline.serving.codec import KeptAnswer
 from leadline.serving.generation import Generation
 
 Json = dict[str, Any]
@@ -52,7 +53,7 @@ def encode_usage(usage: Usage, cost_ticks: int) -> Json:
     }
 
 
-def encode_answer(generation: Generation, answer: ChatAnswer, *, functions: bool = False) -> bytes:
+def encode_answer(generation: Generation | KeptAnswer, answer: ChatAnswer, *, functions: bool = False) -> bytes:
     """`functions`: a call is told in the words before `tools`."""
     return _json.encode(
         {

@@ -33,9 +33,11 @@ async def create_chat_completion(pipeline: Pipeline, caller: Caller, exchange: E
 
     whole = collected(partial(encode_answer, functions=body.speaks_of_functions))
     form = Form(stream if body.stream else None, whole, encode_event, encode_limits, KEEP_ALIVE)
-    answer = defer_chat if body.deferred else answer_chat
     with naming(_FUNCTION_FIELDS if body.speaks_of_functions else {}):
-        await answer(pipeline, caller, exchange, to_request(body), form)
+        if body.deferred:
+            await defer_chat(pipeline, caller, exchange, body, form)
+        else:
+            await answer_chat(pipeline, caller, exchange, to_request(body), form)
 
 
 async def create_completion(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:

@@ -1,7 +1,7 @@
 """The items of a conversation: as clients send them, as they are stored, and as the turns that an engine sees."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -156,6 +156,53 @@ def to_messages(items: list[Json]) -> tuple[Message, ...]:
                 messages.append(Message("tool", blocks))
     end_turn()
     return tuple(messages)
+
+
+def items_of(messages: Iterable[Message], request_id: uuid.UUID) -> list[Json]:
+    """The items of turns that came in another dialect's words, as if they had come with the request `request_id`."""
+    items = [item for message in messages for item in _items_of(message)]
+    ids = (new_item_id(str(item.__struct_config__.tag), request_id, f"i{number}") for number, item in enumerate(items))
+    return [encode_item(item, item_id) for item, item_id in zip(items, ids, strict=True)]
+
+
+def _items_of(message: Message) -> Iterator[Item]:
+    """A turn's texts and images in a row are one item."""
+    said: list[Part] = []
+    for block in message.content:
+        match block:
+            case Text(text):
+                said.append(OutputText(text) if message.role == "assistant" else InputText(text))
+            case Image(url, detail):
+                said.append(InputImage(url, detail=detail))
+            case _:
+                if said:
+                    yield _message_item(message, said)
+                    said = []
+                yield _other_item(block)
+    if said:
+        yield _message_item(message, said)
+
+
+def _message_item(message: Message, said: list[Part]) -> MessageItem:
+    # A tool's words are in its result.
+    role = "user" if message.role == "tool" else message.role
+    return MessageItem(role, said, message.name)
+
+
+def _other_item(block: Reasoning | ToolCall | ToolResult) -> Item:
+    match block:
+        case Reasoning(text):
+            return ReasoningItem(content=[ReasoningText(text)])
+        case ToolCall(call_id, name, arguments):
+            return FunctionCall(call_id, name, arguments)
+        case ToolResult(call_id, (Text(text),)):
+            return FunctionCallOutput(call_id, text)
+        case ToolResult():
+            parts = [
+                InputText(part.text) if isinstance(part, Text) else InputImage(part.url, detail=part.detail)
+                for part in block.content
+            ]
+            return FunctionCallOutput(block.call_id, parts)
 
 
 def _blocks_of(item: Item | ItemReference, at: str) -> tuple[Block, ...]:

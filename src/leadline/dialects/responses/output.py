@@ -19,6 +19,8 @@ from leadline.dialects.responses.items import new_item_id
 Json = dict[str, Any]
 Delta = TextDelta | ReasoningDelta | ToolCallStarted | ToolCallDelta
 Status = Literal["in_progress", "completed", "incomplete"]
+# Of each piece of an item: how many characters and how many log probabilities it has.
+Sizes = list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,7 @@ class _Item:
     call: int | None = None
     pieces: list[str] = field(default_factory=list)
     logprobs: list[Json] = field(default_factory=list)
-    # Of each piece: how many characters and how many log probabilities it has.
-    sizes: list[tuple[int, int]] = field(default_factory=list)
+    sizes: Sizes = field(default_factory=list)
 
     def takes(self, event: Delta) -> bool:
         match event:
@@ -75,7 +76,7 @@ class _Item:
         """Nothing where there is nothing in the event."""
         match event:
             case TextDelta():
-                return [self.add(event.text, [_logprob(logprob) for logprob in event.logprobs])]
+                return [self.add(event.text, [encode_logprob(logprob) for logprob in event.logprobs])]
             case ReasoningDelta():
                 return [self.add(event.text, [])]
             case ToolCallDelta() if event.arguments:
@@ -111,7 +112,7 @@ class Output:
 
     def __init__(self, request_id: uuid.UUID, seal: Callable[[str], str] | None = None) -> None:
         self.items: list[Json] = []
-        self.sizes: list[list[tuple[int, int]]] = []
+        self.sizes: list[Sizes] = []
         self._request_id = request_id
         self._seal = seal
         self._open: _Item | None = None
@@ -161,7 +162,7 @@ class Output:
         return _Item(kind, {"id": item_id, "type": kind} | fields, call)
 
 
-def steps_of(items: list[Json], sizes: Iterable[list[tuple[int, int]]]) -> Iterator[Step]:
+def steps_of(items: list[Json], sizes: Iterable[Sizes]) -> Iterator[Step]:
     """The steps in which an output came into being, from what is kept of it."""
     for index, (item, pieces) in enumerate(zip(items, sizes, strict=True)):
         empty: Json = {"arguments": ""} if item["type"] == "function_call" else {"content": []}
@@ -176,7 +177,7 @@ def steps_of(items: list[Json], sizes: Iterable[list[tuple[int, int]]]) -> Itera
         yield Closed(index, item)
 
 
-def _logprob(logprob: TokenLogprob) -> Json:
+def encode_logprob(logprob: TokenLogprob) -> Json:
     return _token(logprob) | {"top_logprobs": [_token(other) for other in logprob.top]}
 
 

@@ -13,7 +13,8 @@ from leadline.dialects.pages import Paging, integer, page_of
 from leadline.dialects.responses.decode import Body, echo, to_request, wants_encrypted_reasoning
 from leadline.dialects.responses.encode import ResponseEncoder
 from leadline.dialects.responses.items import Json, read_items, to_messages
-from leadline.dialects.responses.stored import StoredResponse, conversation_of, find_response
+from leadline.dialects.responses.kept import StoredResponse
+from leadline.dialects.responses.stored import conversation_of, find_response
 from leadline.dialects.responses.stream import KEEP_ALIVE
 from leadline.dialects.strict_json import decode
 from leadline.errors import InvalidRequest, NotFound, RateLimits
@@ -49,7 +50,7 @@ def routes(encode_limits: EncodeLimits) -> dict[tuple[str, str], Any]:
 
         def begin(generation: Generation) -> ResponseEncoder:
             if told["store"]:
-                pipeline.stored.keep(generation, "response", encoder.stored_with)
+                pipeline.stored.keep(generation, "response", encoder.kept_with)
             return encoder.begin(generation)
 
         form = Form(

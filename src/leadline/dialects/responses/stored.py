@@ -1,9 +1,7 @@
-"""Responses that are stored: what is kept of one, how it is found, and the conversation that goes on with it."""
+"""Responses that are stored: how one is found, and the conversation that goes on with it."""
 
 import uuid
 from typing import Any
-
-import msgspec
 
 from leadline.dialects.responses.items import (
     Item,
@@ -14,50 +12,18 @@ from leadline.dialects.responses.items import (
     new_item_id,
     origin_of,
 )
-from leadline.dialects.responses.output import steps_of
-from leadline.dialects.responses.stream import EventWriter
+from leadline.dialects.responses.kept import StoredResponse, stored_response
 from leadline.errors import InvalidRequest, NotFound, PreviousResponseNotFound
 from leadline.serving.pipeline import Caller, Pipeline
-from leadline.serving.stored import LARGEST_BYTES
 
 Json = dict[str, Any]
 # The items of one request may refer to so many responses that have to be looked up.
 MOST_LOOKED_UP = 16
 
 
-class StoredResponse(msgspec.Struct):
-    """A response, all items that it answered, and of each item of its output how it was cut into deltas: characters
-    and log probabilities of each."""
-
-    response: Json
-    conversation: list[Json]
-    sizes: list[list[tuple[int, int]]]
-
-    @property
-    def items(self) -> list[Json]:
-        """The conversation up to and with the answer."""
-        return [*self.conversation, *self.response["output"]]
-
-    def events(self) -> list[bytes]:
-        """The events in which the response was streamed, or would have been."""
-        events, response = EventWriter(), self.response
-        begun = response | {"completed_at": None, "status": "in_progress", "incomplete_details": None}
-        begun |= {"output": [], "usage": None}
-        told = events.begin(begun)
-        for step in steps_of(response["output"], self.sizes):
-            told += events.step(step)
-        return [*told, events.write(f"response.{response['status']}", {"response": response})]
-
-
-def encode_stored(stored: StoredResponse) -> bytes | None:
-    """None where it is too large to be kept."""
-    content = msgspec.json.encode(stored)
-    return content if len(content) <= LARGEST_BYTES else None
-
-
 async def find_response(pipeline: Pipeline, caller: Caller, response_id: str) -> StoredResponse | None:
-    content = await pipeline.find_stored(caller, "response", response_id)
-    return None if content is None else msgspec.json.decode(content, type=StoredResponse)
+    kept = await pipeline.find_stored(caller, "response", response_id)
+    return None if kept is None else stored_response(kept)
 
 
 async def conversation_of(
