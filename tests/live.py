@@ -42,7 +42,9 @@ class LiveServer:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.base_url: str = self._event("serving")["base_url"]
+            serving = self._event("serving")
+            self.base_url: str = serving["base_url"]
+            self.grpc_address: str = serving["grpc_address"]
             self._event("ready")
         except BaseException:
             self._process.kill()

@@ -56,8 +56,24 @@ class UsageSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_requests_days: NotNegative = 365
 
 
+class Grpc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The files of a certificate and its key, in PEM form; without them gRPC is plain. `reflection` lets holders of a
+    key list the services."""
+
+    tls_certificate: str | None = None
+    tls_private_key: str | None = None
+    reflection: bool = False
+
+
 class Images(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_private_hosts: tuple[str, ...] = ()
+
+
+class FilesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The most that one organisation may keep; 0 means no limit."""
+
+    per_organisation: NotNegative = 1000
+    megabytes_per_organisation: NotNegative = 2000
 
 
 class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,6 +145,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     usage: UsageSection = UsageSection()
     images: Images = Images()
+    grpc: Grpc = Grpc()
+    files: FilesSection = FilesSection()
     embedded: Embedded = Embedded()
     hub: HubSection = HubSection()
     engines: tuple[EngineSection, ...] = ()
@@ -239,6 +257,8 @@ def _value_of(text: str) -> Any:
 
 def _check(config: Config) -> None:
     """What the types cannot say."""
+    if (config.grpc.tls_certificate is None) != (config.grpc.tls_private_key is None):
+        raise ConfigurationError("[grpc] needs both of tls_certificate and tls_private_key, or neither.")
     _check_credits(config.credits)
     engines = [engine.name for engine in config.engines]
     models = [model.name for model in config.models]

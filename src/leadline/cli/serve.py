@@ -12,11 +12,13 @@ from leadline.errors import LeadlineError
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 picks a free one.")
-@click.option("--grpc-port", type=click.IntRange(0, 65535), default=8081, help="Kept for gRPC, which comes later.")
+@click.option(
+    "--grpc-port", type=click.IntRange(0, 65535), help="For gRPC.  [default: 8081; a free one where --port is 0]"
+)
 @click.option("--quickstart", is_flag=True, help="On a new instance: make a key and ask a first question.")
 @click.option("--check", is_flag=True, help="Only check the configuration.")
 @common
-def serve(host: str, port: int, grpc_port: int, *, quickstart: bool, check: bool, as_json: bool) -> None:
+def serve(host: str, port: int, grpc_port: int | None, *, quickstart: bool, check: bool, as_json: bool) -> None:
     """Start the server.
 
     \b
@@ -30,14 +32,13 @@ def serve(host: str, port: int, grpc_port: int, *, quickstart: bool, check: bool
     from leadline.operations.serve import Options
     from leadline.operations.serve import serve as run_server
 
-    del grpc_port
     try:
         if check:
             _check(as_json=as_json)
             return
         terminal = ServeJson() if as_json else ServeLines()
         with asyncio.Runner(loop_factory=_event_loop) as runner:
-            runner.run(run_server(data_folder(), Options(host, port, quickstart), terminal))
+            runner.run(run_server(data_folder(), Options(host, port, grpc_port, quickstart), terminal))
     except LeadlineError as error:
         fail(error)
 

@@ -74,10 +74,11 @@ class ServeLines:
 
     _bar: PullBar = field(default_factory=PullBar)
 
-    def serving(self, base_url: str, data: Path) -> None:
+    def serving(self, base_url: str, grpc_address: str, data: Path) -> None:
         click.echo(f"\n  Leadline {__version__}   data in {data}\n")
         click.echo(f"  Console   {base_url}")
         click.echo(f"  API       {base_url}/v1       (OpenAI SDKs; Anthropic SDKs take {base_url})")
+        click.echo(f"  gRPC      {grpc_address}       (xai-sdk takes it as api_host)")
         click.echo("\n  Ctrl C stops the server.\n")
 
     def pulling(self, name: str, progress: Pulled) -> None:
@@ -116,8 +117,14 @@ class ServeLines:
 class ServeJson:
     """For programs: one JSON object a line on standard output."""
 
-    def serving(self, base_url: str, data: Path) -> None:
-        _line(event="serving", base_url=base_url, openai_base_url=f"{base_url}/v1", data=str(data))
+    def serving(self, base_url: str, grpc_address: str, data: Path) -> None:
+        _line(
+            event="serving",
+            base_url=base_url,
+            openai_base_url=f"{base_url}/v1",
+            grpc_address=grpc_address,
+            data=str(data),
+        )
 
     def pulling(self, name: str, progress: Pulled) -> None:
         _line(event="pulling", name=name, **asdict(progress))

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -20,6 +21,7 @@ from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied
 from leadline.operations import models
 from leadline.operations.app import build_pipeline, create_app
 from leadline.operations.control import serve_control
+from leadline.operations.grpc import GrpcServer
 from leadline.operations.housekeeping import keep_house
 from leadline.operations.instance import Instance, control_socket
 from leadline.operations.logs import start_logging
@@ -29,6 +31,7 @@ from leadline.weights.store import Store
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
+DEFAULT_GRPC_PORT = 8081
 DRAIN_SECONDS = 30
 SETTLE_SECONDS = 5
 _BACKLOG = 2048
@@ -45,7 +48,7 @@ class PortInUse(LeadlineError):
 class Terminal(Protocol):
     """What `serve` tells the person who started it."""
 
-    def serving(self, base_url: str, data: Path) -> None: ...
+    def serving(self, base_url: str, grpc_address: str, data: Path) -> None: ...
 
     def pulling(self, name: str, progress: Progress) -> None: ...
 
@@ -62,11 +65,18 @@ class Terminal(Protocol):
 class Options:
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
+    # None: the default one; a free one where `port` is 0.
+    grpc_port: int | None = None
     quickstart: bool = False
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with signals taken from the start on, and an exit code of 0 once it has drained."""
+    """uvicorn, with signals taken from the start on, and an exit code of 0 once it has drained. `stopped` is set by the
+    first one, `hurried` by the second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopped, self.hurried = asyncio.Event(), asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -87,6 +97,7 @@ class _Server(uvicorn.Server):
     def _stop(self) -> None:
         self.force_exit = self.should_exit
         self.should_exit = True
+        (self.hurried if self.force_exit else self.stopped).set()
 
 
 async def serve(data: Path, options: Options, terminal: Terminal) -> None:
@@ -122,14 +133,19 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
             stack.push_async_callback(_cancelled, asyncio.create_task(duty))
         server = _http_server(create_app(instance, pipeline))
         stack.enter_context(server.stopped_by_signals())
-        terminal.serving(instance.base_url, data)
+        rpcs = await GrpcServer.start(pipeline, _hosts(options), _grpc_port(options), instance.config.grpc)
+        draining = asyncio.create_task(_drain(rpcs, server))
+        stack.push_async_callback(_cancelled, draining)
+        terminal.serving(instance.base_url, _grpc_address(instance, rpcs), data)
         greeting = asyncio.create_task(_welcome(instance, catalog, options, terminal, port))
         stack.push_async_callback(_cancelled, greeting)
-        await server.serve(sockets)
+        await asyncio.gather(server.serve(sockets), draining)
         # What the drain cut short still says so to its client and settles.
         if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=SETTLE_SECONDS)
-        await asyncio.gather(pipeline.replays.close(SETTLE_SECONDS), pipeline.deferred.close(SETTLE_SECONDS))
+        await asyncio.gather(
+            *(part.close(SETTLE_SECONDS) for part in (pipeline.replays, pipeline.deferred, pipeline.files))
+        )
 
 
 def _http_server(app: Any) -> _Server:
@@ -176,6 +192,31 @@ async def _welcome(instance: Instance, catalog: Catalog, options: Options, termi
             return
         if result is not None:
             terminal.quickstart(result)
+
+
+async def _drain(rpcs: GrpcServer, server: _Server) -> None:
+    """Drain gRPC when HTTP drains."""
+    await server.stopped.wait()
+    drained, hurried = asyncio.create_task(rpcs.drain(DRAIN_SECONDS)), asyncio.create_task(server.hurried.wait())
+    await asyncio.wait([drained, hurried], return_when=asyncio.FIRST_COMPLETED)
+    hurried.cancel()
+    rpcs.hurry()
+    await drained
+
+
+def _hosts(options: Options) -> tuple[str, ...]:
+    """For the default host, both loopback addresses."""
+    return (options.host, "::1") if options.host == DEFAULT_HOST else (options.host,)
+
+
+def _grpc_port(options: Options) -> int:
+    if options.grpc_port is not None:
+        return options.grpc_port
+    return DEFAULT_GRPC_PORT if options.port else 0
+
+
+def _grpc_address(instance: Instance, rpcs: GrpcServer) -> str:
+    return f"{urlsplit(instance.base_url).hostname}:{rpcs.port}"
 
 
 def _warn_of_plain_http(instance: Instance, options: Options, terminal: Terminal) -> None:

@@ -15,3 +15,9 @@ class KeyCard:
     suspended: bool
     disabled: bool
     expired: bool
+
+    @property
+    def acls(self) -> list[str]:
+        """What it may use, in xAI's words."""
+        endpoints, models = sorted(self.key.endpoints) or ["*"], sorted(self.key.models) or ["*"]
+        return [f"api-key:endpoint:{name}" for name in endpoints] + [f"api-key:model:{name}" for name in models]

@@ -26,6 +26,15 @@ class ModelCard:
     cached_input_long_context_ticks: int
     output_long_context_ticks: int
 
+    @property
+    def writes(self) -> bool:
+        """Whether it is a language model."""
+        return not self.capabilities.isdisjoint(("chat", "completions"))
+
+    @property
+    def embeds(self) -> bool:
+        return "embeddings" in self.capabilities
+
 
 def card_of(model: Model, now: int) -> ModelCard:
     prices = model.prices_at(now)

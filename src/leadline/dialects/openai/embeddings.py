@@ -1,8 +1,6 @@
 """The embeddings endpoint. Floats are the default; base64 is of little-endian 32-bit floats, as the SDKs read it."""
 
-import sys
 from array import array
-from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -12,6 +10,7 @@ from msgspec import Meta
 from leadline.chat.events import ChatEvent, Embedded, Finished
 from leadline.chat.request import ChatRequest, Vectors
 from leadline.dialects.answers import Form, answer_chat
+from leadline.dialects.base64_vectors import base64_of
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.limits import encode_limits
 from leadline.dialects.openai.encode import KEEP_ALIVE
@@ -68,7 +67,7 @@ class _Encoder:
         return body
 
     def _answer(self, prompt_tokens: int) -> bytes:
-        encode = _base64 if self.base64 else _floats
+        encode = base64_of if self.base64 else _floats
         return _json.encode(
             {
                 "object": "list",
@@ -88,10 +87,3 @@ class _Encoder:
 
 def _floats(vector: "array[float]") -> list[float]:
     return vector.tolist()
-
-
-def _base64(vector: "array[float]") -> str:
-    if sys.byteorder == "big":
-        vector = array("f", vector)
-        vector.byteswap()
-    return b64encode(vector).decode()

@@ -20,7 +20,7 @@ async def show_api_key(pipeline: Pipeline, exchange: Exchange) -> None:
             "create_time": rfc3339(key.created_at),
             "modify_time": rfc3339(key.modified_at),
             "modified_by": card.user_id,
-            "acls": _acls(card),
+            "acls": card.acls,
             "team_blocked": card.suspended,
         }
     )
@@ -53,12 +53,6 @@ def _state(card: KeyCard) -> Json:
         "api_key_blocked": card.expired,
         "api_key_disabled": card.disabled,
     }
-
-
-def _acls(card: KeyCard) -> list[str]:
-    endpoints = sorted(card.key.endpoints) or ["*"]
-    models = sorted(card.key.models) or ["*"]
-    return [f"api-key:endpoint:{name}" for name in endpoints] + [f"api-key:model:{name}" for name in models]
 
 
 ROUTES = {("GET", "/v1/api-key"): show_api_key, ("GET", "/v1/me"): show_me}

@@ -14,25 +14,25 @@ PAGING = Paging(entries=1000, most=1000, after=("after", "pagination_token"))
 
 
 async def list_language_models(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
-    cards = [card for card in pipeline.models(caller) if _is_language_model(card)]
+    cards = [card for card in pipeline.models(caller) if card.writes]
     await exchange.respond_json({"models": [_language_model(card) for card in cards]})
 
 
 async def show_language_model(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     card = pipeline.model(caller, exchange.model)
-    if not _is_language_model(card):
+    if not card.writes:
         raise ModelNotFound(f"{card.name} is no language model. GET /v1/language-models lists those that are.")
     await exchange.respond_json(_language_model(card))
 
 
 async def list_embedding_models(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
-    cards = [card for card in pipeline.models(caller) if "embeddings" in card.capabilities]
+    cards = [card for card in pipeline.models(caller) if card.embeds]
     await exchange.respond_json({"models": [_embedding_model(card) for card in cards]})
 
 
 async def show_embedding_model(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:
     card = pipeline.model(caller, exchange.model)
-    if "embeddings" not in card.capabilities:
+    if not card.embeds:
         raise ModelNotFound(f"{card.name} is no embedding model. GET /v1/embedding-models lists those that are.")
     await exchange.respond_json(_embedding_model(card))
 
@@ -58,10 +58,6 @@ def _embedding_model(card: ModelCard) -> Json:
         "prompt_text_token_price": card.input_ticks,
         "prompt_image_token_price": card.image_ticks,
     }
-
-
-def _is_language_model(card: ModelCard) -> bool:
-    return not card.capabilities.isdisjoint(("chat", "completions"))
 
 
 def _language_model(card: ModelCard) -> Json:

@@ -1,0 +1,166 @@
+"""One gRPC call, for every method and all arities: its key, its size, its deadline, its errors and its log line.
+
+A method is in a table of its service's module, under its path, and is a coroutine function:
+
+- unary: `(rpc, message) -> answer`
+- server stream: `(rpc, message) -> None`; it writes with `rpc.write`
+- client stream: `(rpc, messages) -> answer`
+
+What it takes is known from the protos; what it gives is a message, or the bytes of one.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
+
+from leadline.clock import now_microseconds
+from leadline.dialects.exchange import LARGEST_BODY_BYTES
+from leadline.dialects.limits import encode_limits
+from leadline.dialects.presented import presented_key
+from leadline.errors import (
+    ClientGone,
+    DeadlineExceeded,
+    InvalidRequest,
+    LeadlineError,
+    RateLimited,
+    RateLimits,
+    RequestTooLarge,
+    Unavailable,
+)
+from leadline.ids import new_uuid
+from leadline.serving.generation import Generation
+from leadline.serving.pipeline import Caller, Pipeline
+
+# A client that takes nothing for this long is given up; one that sends a stream may pause for so long.
+STALLED_SECONDS = 30.0
+PAUSE_SECONDS = 15.0
+_STOPPING = "The server is stopping. Send the request again."
+
+Answer = Message | bytes
+Handler = Callable[["Rpc", Any], Awaitable[Any]]
+Handlers = Mapping[str, Handler]
+
+
+@dataclass(slots=True, eq=False)
+class Rpc:
+    """A call under way. `request_id` is in its trailing metadata and in the ledger, `path` is its method's."""
+
+    pipeline: Pipeline
+    path: str
+    context: Any
+    task: "asyncio.Task[Any]"
+    request_id: uuid.UUID = field(default_factory=new_uuid)
+    # Whether it is this server that ends the call.
+    stopping: bool = False
+    trailing: list[tuple[str, str]] = field(default_factory=list)
+    _caller: Caller | None = None
+    _stall: asyncio.TimerHandle | None = None
+    _stalled: bool = False
+    _writes_since: float | None = None
+
+    def authenticate(self) -> None:
+        """Unauthenticated, or PermissionDenied where the organisation is suspended."""
+        self._caller = self.pipeline.authenticate(self.api_key())
+
+    @property
+    def caller(self) -> Caller:
+        assert self._caller is not None, "a method that takes any key has no caller"
+        return self._caller
+
+    @property
+    def endpoint(self) -> str:
+        """As usage records have it: `xai_api.Chat/GetCompletion`."""
+        return self.path.removeprefix("/")
+
+    def api_key(self) -> str | None:
+        return presented_key(self.metadata("authorization"), self.metadata("x-api-key"))
+
+    def metadata(self, name: str) -> list[str]:
+        """The values that the client sent under this lower-case name."""
+        pairs = self.context.invocation_metadata() or ()
+        return [value if isinstance(value, str) else value.decode("latin-1") for key, value in pairs if key == name]
+
+    def tell_limits(self, limits: RateLimits) -> None:
+        """In the trailing metadata, under the names that they have as headers."""
+        self.trailing += [(name.decode(), value.decode()) for name, value in encode_limits(limits, now_microseconds())]
+
+    def tell_error(self, error: LeadlineError) -> None:
+        """What of it is no status and no sentence."""
+        if isinstance(error, RateLimited) and error.limits is not None:
+            self.tell_limits(error.limits)
+        if error.should_retry is not None:
+            self.trailing.append(("x-should-retry", "true" if error.should_retry else "false"))
+        if error.retry_after_seconds is not None:
+            self.trailing.append(("retry-after", str(error.retry_after_seconds)))
+
+    async def write(self, answer: Answer) -> None:
+        """Send a message of a stream; returns once the transport has taken it, or raises ClientGone."""
+        loop = asyncio.get_running_loop()
+        self._writes_since = loop.time()
+        if self._stall is None:
+            self._stall = loop.call_later(STALLED_SECONDS, self._look)
+        try:
+            await self.context.write(serialized(answer))
+        except asyncio.CancelledError:
+            if self._stalled:
+                self.task.uncancel()
+                raise ClientGone from None
+            raise
+        self._writes_since = None
+
+    def _look(self) -> None:
+        """One timer a stream, not one a message, sees to clients that do not read."""
+        loop = asyncio.get_running_loop()
+        seconds = 0.0 if self._writes_since is None else loop.time() - self._writes_since
+        if seconds >= STALLED_SECONDS:
+            self._stalled = True
+            self.task.cancel()
+        else:
+            self._stall = loop.call_later(max(1.0, STALLED_SECONDS - seconds), self._look)
+
+    async def received(self, messages: AsyncIterator[bytes], kind: Any) -> AsyncIterator[Any]:
+        """The messages that the client sends, each parsed. It may pause, but not for long."""
+        pieces = aiter(messages)
+        while True:
+            try:
+                async with asyncio.timeout(PAUSE_SECONDS):
+                    piece = await anext(pieces)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise DeadlineExceeded("The next message of the request did not arrive in time.") from None
+            yield parsed(piece, kind)
+
+    def why_cancelled(self, generation: Generation) -> BaseException:
+        """A cancellation is the client's; or somebody stopped the generation; or it is our own stop. The latter two are
+        errors like any other."""
+        error = generation.stopped_by
+        if error is None and self.stopping:
+            error = Unavailable(_STOPPING)
+            generation.fail(error)
+        if error is None:
+            return asyncio.CancelledError()
+        self.task.uncancel()
+        return error
+
+    def close(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+
+
+def parsed(content: bytes, kind: Any) -> Any:
+    """A message of this kind, or InvalidRequest."""
+    if len(content) > LARGEST_BODY_BYTES:
+        raise RequestTooLarge(f"The message is larger than {LARGEST_BODY_BYTES // 1024**2} MiB. Send less at once.")
+    try:
+        return kind.FromString(content)
+    except DecodeError:
+        raise InvalidRequest(f"The message is not a valid {kind.DESCRIPTOR.full_name}.") from None
+
+
+def serialized(answer: Answer) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()

@@ -1,0 +1,162 @@
+"""The services that take plain prompts: `xai_api.Sample`, which goes on with them, and `xai_api.Embedder`."""
+
+import asyncio
+from array import array
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any
+
+from leadline.chat.collect import Choice
+from leadline.chat.events import ChatEvent, ChoiceFinished, Embedded, Finished, TextDelta
+from leadline.chat.request import ChatRequest, Text, Vectors
+from leadline.dialects.base64_vectors import base64_of
+from leadline.dialects.field_names import naming
+from leadline.dialects.xai.chat import fold, start
+from leadline.dialects.xai.encode import REASONS, encode_usage
+from leadline.dialects.xai.fields import (
+    MOST_CHOICES,
+    choices_of,
+    model_of,
+    sampling_of,
+    stops_of,
+    whole_number,
+)
+from leadline.dialects.xai.protos import embed, sample, usage
+from leadline.dialects.xai.rpc import Rpc
+from leadline.errors import InvalidRequest
+from leadline.serving.generation import Generation
+
+MOST_PROMPTS = 128
+_MOST_TOKENS = 2**31 - 1
+_FIELDS = {"messages": "prompt"}
+
+
+async def sample_text(rpc: Rpc, wire: Any) -> Any:
+    with naming(_FIELDS):
+        generation = await start(rpc, _request(wire), stream=False, scope="sample")
+    async with generation:
+        answer = await fold(rpc, generation)
+    response = _shell(generation)
+    response.choices.extend(_choice(index, choice) for index, choice in enumerate(answer.choices))
+    response.usage.CopyFrom(encode_usage(answer.usage, generation.cost_ticks))
+    return response
+
+
+async def sample_text_streaming(rpc: Rpc, wire: Any) -> None:
+    with naming(_FIELDS):
+        generation = await start(rpc, _request(wire), stream=True, scope="sample")
+    async with generation:
+        shell = _shell(generation).SerializeToString()
+        try:
+            async with aclosing(generation.events()) as batches:
+                async for batch in batches:
+                    if piece := _piece(batch, generation):
+                        await rpc.write(shell + piece)
+        except asyncio.CancelledError:
+            raise rpc.why_cancelled(generation) from None
+
+
+async def embed_inputs(rpc: Rpc, wire: Any) -> Any:
+    prompts = _inputs(wire.input)
+    request = ChatRequest(model_of(wire), (), choices=len(prompts), prompts=prompts, vectors=Vectors())
+    generation = await start(rpc, request, stream=False, scope="embed")
+    vectors: dict[int, array[float]] = {}
+    async with generation:
+        try:
+            async with aclosing(generation.events()) as batches:
+                async for batch in batches:
+                    vectors |= {event.choice: event.vector for event in batch if isinstance(event, Embedded)}
+        except asyncio.CancelledError:
+            raise rpc.why_cancelled(generation) from None
+    in_base64 = wire.encoding_format == embed.FORMAT_BASE64
+    return embed.EmbedResponse(
+        id=str(rpc.request_id),
+        model=generation.model,
+        system_fingerprint=generation.fingerprint,
+        embeddings=[
+            embed.Embedding(index=index, embeddings=[_vector(vectors[index], in_base64=in_base64)])
+            for index in range(len(prompts))
+        ],
+        usage=usage.EmbeddingUsage(num_text_embeddings=len(prompts)),
+    )
+
+
+def _request(wire: Any) -> ChatRequest:
+    prompts, n = _texts(wire.prompt, "prompt"), choices_of(wire)
+    if len(prompts) * n > MOST_CHOICES:
+        raise InvalidRequest(f"{len(prompts)} prompts with n = {n} are more than {MOST_CHOICES} choices.", "prompt")
+    if wire.logprobs or wire.HasField("top_logprobs"):
+        raise InvalidRequest("logprobs are not supported: the answer has no place for them. Leave it out.", "logprobs")
+    return ChatRequest(
+        model=model_of(wire),
+        messages=(),
+        prompts=prompts,
+        max_output_tokens=whole_number(wire, "max_tokens", 1, _MOST_TOKENS),
+        sampling=sampling_of(wire),
+        stop=stops_of(wire.stop),
+        choices=len(prompts) * n,
+    )
+
+
+def _inputs(inputs: Sequence[Any]) -> tuple[str, ...]:
+    for index, entry in enumerate(inputs):
+        if entry.WhichOneof("input") == "image_url":
+            at = f"input[{index}].image_url"
+            raise InvalidRequest(f"{at} is not supported: no model here embeds images. Send texts.", at)
+    return _texts([entry.string for entry in inputs], "input")
+
+
+def _texts(texts: Sequence[str], field: str) -> tuple[str, ...]:
+    if not 0 < len(texts) <= MOST_PROMPTS:
+        raise InvalidRequest(f"{field} has {len(texts)} entries. Send 1 to {MOST_PROMPTS}.", field)
+    for index, text in enumerate(texts):
+        if not text:
+            raise InvalidRequest(f"{field}[{index}] is empty. Send at least one word.", f"{field}[{index}]")
+    return tuple(texts)
+
+
+def _shell(generation: Generation) -> Any:
+    response = sample.SampleTextResponse(
+        id=str(generation.request_id), model=generation.model, system_fingerprint=generation.fingerprint
+    )
+    response.created.FromSeconds(generation.created_at)
+    return response
+
+
+def _choice(index: int, choice: Choice) -> Any:
+    text = "".join(block.text for block in choice.content if isinstance(block, Text))
+    return sample.SampleChoice(index=index, text=text, finish_reason=REASONS[choice.finish_reason])
+
+
+def _piece(batch: tuple[ChatEvent, ...], generation: Generation) -> bytes:
+    """What is added to a stream's shell for a batch: at most one entry for each choice; the usage at the end."""
+    response = sample.SampleTextResponse()
+    choices: dict[int, Any] = {}
+    for event in batch:
+        match event:
+            case TextDelta() | ChoiceFinished():
+                if event.choice not in choices:
+                    choices[event.choice] = response.choices.add(index=event.choice)
+                if isinstance(event, TextDelta):
+                    choices[event.choice].text += event.text
+                else:
+                    choices[event.choice].finish_reason = REASONS[event.reason]
+            case Finished():
+                response.usage.CopyFrom(encode_usage(event.usage, generation.cost_ticks))
+            case _:
+                pass
+    content: bytes = response.SerializeToString()
+    return content
+
+
+def _vector(vector: "array[float]", *, in_base64: bool) -> Any:
+    if not in_base64:
+        return embed.FeatureVector(float_array=vector)
+    return embed.FeatureVector(base64_array=base64_of(vector))
+
+
+HANDLERS = {
+    "/xai_api.Sample/SampleText": sample_text,
+    "/xai_api.Sample/SampleTextStreaming": sample_text_streaming,
+    "/xai_api.Embedder/Embed": embed_inputs,
+}
