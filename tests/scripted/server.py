@@ -19,6 +19,7 @@ from leadline.engines.engine import Engine
 from leadline.ledger.ledger import Balance, Entry
 from leadline.operations.app import build_pipeline, create_app
 from leadline.operations.commands.run import run
+from leadline.operations.grpc import GrpcServer
 from leadline.operations.instance import Instance
 from tests.conformance.grammar.listener import Listener
 from tests.scripted.engine import CAPABILITIES, SCRIPTS, Script, ScriptedEngine
@@ -70,6 +71,7 @@ class ScriptedServer:
         self._new_loop = uvloop.new_event_loop if like_serve else asyncio.new_event_loop
         self.api_key = ""
         self.listener = Listener()
+        self._rpcs: GrpcServer | None = None
         self._start()
 
     def _start(self) -> None:
@@ -117,6 +119,9 @@ class ScriptedServer:
         if self._drains:
             self.engine.release.set()
         self.server.stopping.set()
+        if self._rpcs is not None:
+            await self._rpcs.drain(DEADLINE_SECONDS if self._drains else 0)
+            self._rpcs = None
         await serving
         await self.pipeline.replays.close(DEADLINE_SECONDS)
         await self.pipeline.deferred.close(DEADLINE_SECONDS)
@@ -131,6 +136,14 @@ class ScriptedServer:
 
     def command(self, command: str, **arguments: Any) -> dict[str, Any]:
         return self.run(run(self.instance, command, arguments))
+
+    @property
+    def grpc_address(self) -> str:
+        """Where xAI's SDK finds it. gRPC is served from the first time on that anybody asks."""
+        if self._rpcs is None:
+            grpc = self.instance.config.grpc
+            self._rpcs = self.run(GrpcServer.start(self.pipeline, ("127.0.0.1",), 0, grpc))
+        return f"localhost:{self._rpcs.port}"
 
     def balance(self) -> Balance:
         async def read() -> Balance:
