@@ -69,6 +69,19 @@ def post(port: int, path: str, key: str | None, body: bytes, **headers: str) -> 
     return parse(raw.read_to_end())
 
 
+def upload(port: int, key: str | None, filename: str, held: bytes, **fields: str) -> Answer:
+    """A file in a form, behind its other fields."""
+    parts = [f'name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
+    parts.append(f'name="file"; filename="{filename}"\r\n\r\n'.encode() + held)
+    return post_form(port, key, parts)
+
+
+def post_form(port: int, key: str | None, parts: list[bytes]) -> Answer:
+    """Each part from behind its `Content-Disposition: form-data; ` on."""
+    body = b"".join(b"--b\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts) + b"--b--\r\n"
+    return post(port, "/v1/files", key, body, content_type="multipart/form-data; boundary=b")
+
+
 def request(port: int, method: str, path: str, **headers: str) -> Answer:
     lines = [f"{method} {path} HTTP/1.1", "Host: test", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]

@@ -78,6 +78,10 @@ class ModelNotFound(NotFound):
     """No such model."""
 
 
+class FileNotFound(NotFound):
+    """There is no file with this id: it was deleted, its term is over, or it never was."""
+
+
 class PreviousResponseNotFound(NotFound):
     """There is no stored response with this id."""
 
@@ -130,6 +134,13 @@ class RateLimited(Refused):
         self.limits = limits
 
 
+class FilesFull(RateLimited):
+    """The organisation may keep no more files."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, None)
+
+
 class Unavailable(LeadlineError):
     """No engine can take the request now."""
 
@@ -146,6 +157,12 @@ class EngineFailed(LeadlineError):
 
 class InternalError(LeadlineError):
     """Something in this server failed. It was logged with this request's id."""
+
+
+class FileDamaged(InternalError):
+    """What the server's disk has of this file is damaged, so nothing of it is given out. Upload the file again."""
+
+    should_retry = False
 
 
 class ClientGone(LeadlineError):

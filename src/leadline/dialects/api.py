@@ -53,6 +53,7 @@ def openapi() -> bytes:
     """The API's description, as JSON. It is made when it is first asked for."""
     # It is imported late since a server starts without it.
     from leadline.dialects.anthropic import openapi as of_anthropic
+    from leadline.dialects.openai import files_openapi as of_files
     from leadline.dialects.openai import openapi as of_openai
     from leadline.dialects.openai.answer_types import Error
     from leadline.dialects.openapi import Part, document
@@ -60,7 +61,7 @@ def openapi() -> bytes:
 
     return document(
         [
-            Part("openai", of_openai.OPERATIONS | of_responses.OPERATIONS, Error, openai_error),
+            Part("openai", of_openai.OPERATIONS | of_files.OPERATIONS | of_responses.OPERATIONS, Error, openai_error),
             Part("anthropic", of_anthropic.OPERATIONS, of_anthropic.AnthropicError, anthropic_error),
         ]
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,7 @@ LARGEST_BODY_BYTES = 32 * 1024 * 1024
 # A body may pause this long, and take that long in all.
 _BODY_PAUSE_SECONDS = 15.0
 _BODY_SECONDS = 300.0
+_UPLOAD_SECONDS = 900.0
 
 
 @dataclass(slots=True)
@@ -86,6 +87,27 @@ class Exchange:
             raise NotJson("Send the body as JSON, with the header `Content-Type: application/json`.")
         self.body = await self._body()
         return self.body
+
+    async def pieces(self, most_bytes: int, too_large: LeadlineError) -> AsyncGenerator[bytes, None]:
+        """The body as it comes, for what is too large to be held. `too_large` is raised where it has more bytes."""
+        length = self.header(b"content-length")
+        if length is not None and length.isdigit() and int(length) > most_bytes:
+            raise too_large
+        now = asyncio.get_running_loop().time
+        latest, size, more = now() + _UPLOAD_SECONDS, 0, True
+        while more:
+            try:
+                async with asyncio.timeout_at(min(latest, now() + _BODY_PAUSE_SECONDS)):
+                    message = await self.receive()
+            except TimeoutError:
+                raise DeadlineExceeded("The body of the request did not arrive in time.") from None
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            piece, more = message.get("body", b""), message.get("more_body", False)
+            size += len(piece)
+            if size > most_bytes:
+                raise too_large
+            yield piece
 
     def told(self, error: Exception) -> LeadlineError:
         """The error as the client may hear it."""

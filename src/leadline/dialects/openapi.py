@@ -112,8 +112,11 @@ def _operation(part: Part, path: str, operation: Operation, references: dict[Any
     if everything := [*named, *asked, *once]:
         told["parameters"] = everything
     if operation.body is not None:
-        body = {"schema": references[operation.body], "examples": {part.name: {"value": operation.request}}}
-        told["requestBody"] = {"required": True, "content": {"application/json": body}}
+        body: Json = {"schema": references[operation.body]}
+        if operation.request is not None:
+            body["examples"] = {part.name: {"value": operation.request}}
+        media = "multipart/form-data" if operation.form else "application/json"
+        told["requestBody"] = {"required": True, "content": {media: body}}
     told["responses"] = _answers(part, operation, references) | _refusals(part, operation, references)
     return told
 
@@ -127,6 +130,9 @@ def _answers(part: Part, operation: Operation, references: dict[Any, Json]) -> J
         if operation.stream:
             content["text/event-stream"] = {"schema": {"type": "string", "description": operation.stream}}
         told["200"] = {"description": "The answer.", "headers": _headers(), "content": content}
+    if operation.held:
+        content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        told["200"] = {"description": operation.held, "headers": _headers(), "content": content}
     if operation.accepted:
         told["202"] = {"description": operation.accepted, "headers": _headers()}
     return told

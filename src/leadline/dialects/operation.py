@@ -55,7 +55,8 @@ class Query:
 class Operation:
     """`answer` is the type of what comes with 200, `example` one of it; without them nothing but a refusal comes.
     `body` is the type that decodes the request, and `request` an example that is answered as in `example`; `fields`
-    is where docs/parameters.md tells of them. `stream` says what a stream is made of, `accepted` what a 202 means."""
+    is where docs/parameters.md tells of them, and a `form` comes as multipart/form-data. `stream` says what a stream
+    is made of, `held` what an answer of plain bytes is, `accepted` what a 202 means."""
 
     summary: str
     answer: Any = None
@@ -64,7 +65,9 @@ class Operation:
     body: Any = None
     request: Json | None = None
     fields: str = ""
+    form: bool = False
     stream: str = ""
+    held: str = ""
     accepted: str = ""
     query: tuple[Query, ...] = ()
     refusals: tuple[LeadlineError, ...] = OF_READS

@@ -12,6 +12,8 @@ from leadline.dialects.api import Api, openapi
 from leadline.limits.limiter import Limiter
 from leadline.operations.instance import Instance
 from leadline.serving.deferred import Deferred
+from leadline.serving.file_contents import FileContents
+from leadline.serving.files import Files
 from leadline.serving.pipeline import Pipeline
 from leadline.serving.replays import Replays
 from leadline.serving.running import Running
@@ -71,6 +73,12 @@ def build_pipeline(instance: Instance, catalog: Catalog) -> Pipeline:
         Replays(instance.database, instance.sealer, now_microseconds),
         stored,
         Deferred(stored),
+        Files(
+            instance.database,
+            FileContents(instance.data / "files", instance.sealer),
+            instance.config.files,
+            now_microseconds,
+        ),
     )
 
 

@@ -15,11 +15,10 @@ _log = logging.getLogger("leadline.housekeeping")
 
 
 async def keep_house(instance: Instance, pipeline: Pipeline) -> None:
-    """Go on until cancelled: write when keys were last used, and delete what has had its term."""
-    seconds = 0
+    """Go on until cancelled: write when keys were last used, and delete what has had its term; what had it while no
+    server ran goes first."""
+    seconds = _PRUNE_EVERY_SECONDS
     while True:
-        await asyncio.sleep(_EVERY_SECONDS)
-        seconds += _EVERY_SECONDS
         try:
             await instance.keys.write_last_used()
             if seconds >= _PRUNE_EVERY_SECONDS:
@@ -29,12 +28,18 @@ async def keep_house(instance: Instance, pipeline: Pipeline) -> None:
             _log.warning("housekeeping was put off", extra={"why": str(error)})
         except Exception:
             _log.exception("housekeeping failed")
+        await asyncio.sleep(_EVERY_SECONDS)
+        seconds += _EVERY_SECONDS
 
 
 async def prune(instance: Instance, pipeline: Pipeline) -> None:
-    """Delete usage records older than `[usage] keep_requests_days`, and kept answers whose term is over."""
+    """Delete usage records older than `[usage] keep_requests_days`, kept answers and files whose term is over, and what
+    a crash left of files."""
     await pipeline.replays.prune()
     await pipeline.stored.prune()
+    await pipeline.batches.store.prune()
+    await pipeline.files.prune()
+    await pipeline.files.clean()
     days = instance.config.usage.keep_requests_days
     if days:
         await UsageBook(instance.database).prune(now_microseconds() - days * MICROSECONDS_PER_DAY)

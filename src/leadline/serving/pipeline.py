@@ -1,7 +1,7 @@
 """The money path, written once: authenticate, limit, reserve, generate, settle."""
 
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, closing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -21,6 +21,10 @@ from leadline.limits.limiter import Limiter
 from leadline.money import NOTHING
 from leadline.serving.codec import KeptAnswer
 from leadline.serving.deferred import Deferred
+from leadline.serving.file_contents import Content
+from leadline.serving.file_rows import File, FileOrder, FilePage
+from leadline.serving.file_texts import lines_of, text_of
+from leadline.serving.files import Files, Upload
 from leadline.serving.generation import (
     PUTS_OFF,
     Admitted,
@@ -66,6 +70,7 @@ class Pipeline:
     replays: Replays
     stored: StoredAnswers
     deferred: Deferred
+    files: Files
     clock: Clock = now_microseconds
 
     def authenticate(self, api_key: str | None) -> Caller:
@@ -141,6 +146,40 @@ class Pipeline:
         """The answer to a deferred request, once; None while it runs. Raises the error that came of it."""
         _refuse_endpoint(caller, "chat")
         return await self.deferred.take(caller.organisation_id, spelled_id)
+
+    def upload_file(self, caller: Caller, filename: str) -> AbstractAsyncContextManager[Upload]:
+        """A new file, which is there once it was kept."""
+        _refuse_endpoint(caller, "files")
+        return self.files.upload(caller.organisation_id, filename)
+
+    async def find_file(self, caller: Caller, file_id: str) -> File:
+        """FileNotFound where the caller's organisation has none of this id, as in all that follows."""
+        _refuse_endpoint(caller, "files")
+        return await self.files.find(caller.organisation_id, file_id)
+
+    async def list_files(self, caller: Caller, order: FileOrder) -> FilePage:
+        _refuse_endpoint(caller, "files")
+        return await self.files.page(caller.organisation_id, order)
+
+    async def delete_file(self, caller: Caller, file_id: str) -> None:
+        _refuse_endpoint(caller, "files")
+        await self.files.delete(caller.organisation_id, file_id)
+
+    def open_file(self, caller: Caller, file_id: str) -> AbstractAsyncContextManager[Content]:
+        """What a file holds."""
+        _refuse_endpoint(caller, "files")
+        return self.files.open(caller.organisation_id, file_id)
+
+    async def file_text(self, caller: Caller, file_id: str) -> str:
+        """What a file says, for a request that reads it; InvalidRequest for `file_id` where it is no text."""
+        async with self.files.open(caller.organisation_id, file_id) as content:
+            return await text_of(content)
+
+    async def file_lines(self, caller: Caller, file_id: str) -> AsyncGenerator[bytes, None]:
+        """The lines of a file; InvalidRequest for `file_id` at one that is too long. Close it (`aclosing`)."""
+        async with self.files.open(caller.organisation_id, file_id) as content, aclosing(lines_of(content)) as lines:
+            async for line in lines:
+                yield line
 
     async def start(self, caller: Caller, request: ChatRequest, call: Call) -> Generation:
         """Admit a request. Whatever can be refused is refused here, before the first byte."""

@@ -11,6 +11,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 _NONCE_BYTES = 12
+# What a sealed text is longer by: its nonce and its tag.
+SEAL_BYTES = _NONCE_BYTES + 16
 
 
 class Sealer:

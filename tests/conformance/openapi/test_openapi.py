@@ -16,10 +16,11 @@ from leadline.dialects import api
 from leadline.dialects.openai.keys import ROUTES as KEY_ROUTES
 from leadline.dialects.openapi import parameters
 from tests.conformance.grammar.described import check_schema, document, operations
-from tests.raw import Answer, post, request
+from tests.raw import Answer, post, request, upload
 from tests.scripted.engine import Step, prompt_tokens
 from tests.scripted.server import ScriptedServer
 
+NOTES = b"Oslo is in Norway.\n"
 SERVED = api._OPENAI.routes.keys() | api._ANTHROPIC.routes.keys() | KEY_ROUTES.keys()
 OPERATIONS = pytest.mark.parametrize(("method", "path"), sorted(operations()))
 CONFIGURATION = """
@@ -44,7 +45,10 @@ prices = { input = 0.10, output = 0.40 }
 """
 # What is another one in each answer.
 OWN = [
-    (r'"(msg_|resp_|usr_|org_)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}(_\w+)?"', r'"\1id\2"'),
+    (
+        r'"(msg_|resp_|usr_|org_|file_)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}(_\w+)?"',
+        r'"\1id\2"',
+    ),
     (r'"fp_[0-9a-f]{10}"', '"fp"'),
     (r'"(created|created_at|completed_at)":[0-9]+', r'"\1":0'),
     (r'"[0-9-]{10}T[0-9:.]+Z"', '"time"'),
@@ -83,9 +87,13 @@ def examples(method: str, path: str, status: str = "200") -> dict[str, Any]:
     return {name: example["value"] for name, example in content.get("examples", {}).items()}
 
 
+def is_form(method: str, path: str) -> bool:
+    return "multipart/form-data" in operations()[method, path].get("requestBody", {}).get("content", {})
+
+
 def asked(method: str, path: str) -> Any:
     body = operations()[method, path].get("requestBody")
-    if body is None:
+    if body is None or is_form(method, path):
         return None
     [example] = body["content"]["application/json"]["examples"].values()
     return example["value"]
@@ -138,7 +146,7 @@ def test_every_operation_says_what_it_does_and_how_it_refuses(method, path):
                 for example in content["examples"].values():
                     check_schema(content["schema"], example["value"])
         assert status == "202" or answer["content"]
-    if method == "POST" and "requestBody" in operation:
+    if method == "POST" and "requestBody" in operation and not is_form(method, path):
         check_schema(operation["requestBody"]["content"]["application/json"]["schema"], asked(method, path))
         assert {"413", "415"} <= operation["responses"].keys()
 
@@ -147,7 +155,9 @@ def test_every_operation_says_what_it_does_and_how_it_refuses(method, path):
 def test_examples_are_answered_as_they_say(norway, method, path):
     for dialect, example in (examples(method, path) or {"openai": None}).items():
         answer = ask(norway, method, path, dialect)
-        if example is None:
+        if path == "/v1/files/{id}/content":
+            assert (answer.status, answer.body) == (200, NOTES)
+        elif example is None:
             assert str(answer.status) in operations()[method, path]["responses"].keys() - {"200"}
         else:
             assert answer.status == 200, answer.body
@@ -163,6 +173,12 @@ def ask(server: ScriptedServer, method: str, path: str, dialect: str) -> Answer:
         kept = post(server.port, "/v1/chat/completions", server.api_key, body).json["request_id"]
         server.wait_until(lambda: not server.pipeline.deferred._running)
         path = path.replace("{id}", kept)
+    if "/files" in path:
+        forget_files(server)
+        uploaded = upload(server.port, server.api_key, "notes.txt", NOTES, purpose="assistants")
+        if (method, path) == ("POST", "/v1/files"):
+            return uploaded
+        path = path.replace("{id}", uploaded.json["id"])
     path = path.replace("{model}", "all-minilm-l6-v2" if "embedding" in path else "grok-2-latest")
     body = asked(method, path) if (method, path) in operations() else None
     if body is not None:
@@ -171,12 +187,17 @@ def ask(server: ScriptedServer, method: str, path: str, dialect: str) -> Answer:
     return request(server.port, method, path, x_api_key=server.api_key, content_length="0", **headers)
 
 
+def forget_files(server: ScriptedServer) -> None:
+    for file in request(server.port, "GET", "/v1/files", x_api_key=server.api_key).json["data"]:
+        request(server.port, "DELETE", f"/v1/files/{file['id']}", x_api_key=server.api_key, content_length="0")
+
+
 def alike(answer: Any, example: Any) -> Any:
     """What two answers have to share. Of a list of models, those that the example has."""
     for name in ("data", "models"):
         if isinstance(example.get(name), list) and all("id" in entry for entry in example[name]):
             ids = {entry["id"] for entry in example[name]}
-            if not any(one.startswith("msg_") for one in ids):
+            if not any(one.startswith(("msg_", "file_")) for one in ids):
                 answer = answer | {name: [entry for entry in answer[name] if entry["id"] in ids]}
                 answer = {field: value for field, value in answer.items() if field not in ("first_id", "last_id")}
     text = json.dumps(answer, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -197,7 +218,8 @@ def test_every_field_of_a_request_says_what_becomes_of_it():
     silent = []
     for (method, path), operation in operations().items():
         if "requestBody" in operation:
-            reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+            [content] = operation["requestBody"]["content"].values()
+            reference = content["schema"]["$ref"]
             schema = document()["components"]["schemas"][reference.rpartition("/")[2]]
             silent += [(method, path, name) for name, told in schema["properties"].items() if "description" not in told]
     assert silent == []

@@ -274,3 +274,33 @@ class Me(Answer):
     zdr_status: Literal["no_zdr"]
     team_blocked: bool
     api_key: KeyState
+
+
+class FileObject(Answer):
+    """An uploaded file. Times are seconds since 1970; without `expires_at` it stays until it is deleted."""
+
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: str
+    status: Literal["processed"]
+
+
+class FileList(Answer):
+    """`pagination_token` asks for the next page; null: there is none."""
+
+    object: Literal["list"]
+    data: list[FileObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+    pagination_token: str | None
+
+
+class FileDeleted(Answer):
+    id: str
+    object: Literal["file"]
+    deleted: Literal[True]
