@@ -23,7 +23,7 @@ LARGEST_BODY_BYTES = 32 * 1024 * 1024
 # A body may pause this long, and take that long in all.
 _BODY_PAUSE_SECONDS = 15.0
 _BODY_SECONDS = 300.0
-_UPLOAD_SECONDS = 900.0
+UPLOAD_SECONDS = 900.0
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class Exchange:
         if length is not None and length.isdigit() and int(length) > most_bytes:
             raise too_large
         now = asyncio.get_running_loop().time
-        latest, size, more = now() + _UPLOAD_SECONDS, 0, True
+        latest, size, more = now() + UPLOAD_SECONDS, 0, True
         while more:
             try:
                 async with asyncio.timeout_at(min(latest, now() + _BODY_PAUSE_SECONDS)):

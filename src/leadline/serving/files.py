@@ -24,7 +24,7 @@ LARGEST_BYTES = 50_000_000
 SHORTEST_TERM_SECONDS, LONGEST_TERM_SECONDS = 3600, 2_592_000
 LONGEST_NAME, LONGEST_PURPOSE = 255, 64
 # Uploads of one organisation that run at once.
-MOST_AT_ONCE = 32
+MOST_AT_ONCE = 64
 # Expired ones are deleted so many at a time, so that a commit stays short.
 _PRUNED_AT_ONCE = 500
 # No characters: controls, lone halves of pairs, and breaks of lines and paragraphs.
@@ -149,7 +149,7 @@ class Files:
         """A new file of this organisation. Left without `keep`, it leaves nothing."""
         check_text(filename, "filename", LONGEST_NAME)
         if not filename or filename in (".", "..") or "/" in filename or "\\" in filename:
-            raise InvalidRequest("filename must be a name, without slashes.", "filename")
+            raise InvalidRequest("filename: it must be a name, without slashes.", "filename")
         if (room := await self._room(organisation_id)).may_be_full:
             await self.prune()
         room.claim_file()
@@ -254,16 +254,16 @@ class Files:
 def check_text(text: str, name: str, longest: int) -> None:
     """InvalidRequest that names the field."""
     if len(text) > longest:
-        raise InvalidRequest(f"{name} has more than {longest} characters.", name)
+        raise InvalidRequest(f"{name}: it has more than {longest} characters.", name)
     if any(unicodedata.category(character) in _UNPRINTABLE for character in text):
-        raise InvalidRequest(f"{name} holds a control character or a line break.", name)
+        raise InvalidRequest(f"{name}: it holds a control character or a line break.", name)
 
 
 def check_term(expires_after_seconds: int | None) -> None:
     if expires_after_seconds is None or SHORTEST_TERM_SECONDS <= expires_after_seconds <= LONGEST_TERM_SECONDS:
         return
     raise InvalidRequest(
-        f"expires_after must be from {SHORTEST_TERM_SECONDS} to {LONGEST_TERM_SECONDS} seconds.", "expires_after"
+        f"expires_after: it must be from {SHORTEST_TERM_SECONDS} to {LONGEST_TERM_SECONDS} seconds.", "expires_after"
     )
 
 

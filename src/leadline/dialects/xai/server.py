@@ -13,13 +13,13 @@ import grpc
 import grpc.aio
 
 from leadline.dialects.exchange import LARGEST_BODY_BYTES
-from leadline.dialects.xai import chat, keys, models, sample, tokenize
+from leadline.dialects.xai import chat, files, keys, models, sample, tokenize
 from leadline.dialects.xai.service import Service
 from leadline.serving.pipeline import Pipeline
 
 # Clients ping every 30 s, also while a call is silent for minutes: they are never told that this is too much, or they
 # would send the call again. A message may be as large as a body over HTTP; the rest is its frame.
-_OPTIONS = (
+OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_BODY_BYTES + 64 * 1024),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_metadata_size", 8 * 1024),
@@ -30,7 +30,14 @@ _OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 5000),
     ("grpc.so_reuseport", 0),
 )
-HANDLERS = {**chat.HANDLERS, **models.HANDLERS, **keys.HANDLERS, **tokenize.HANDLERS, **sample.HANDLERS}
+HANDLERS = {
+    **chat.HANDLERS,
+    **models.HANDLERS,
+    **keys.HANDLERS,
+    **tokenize.HANDLERS,
+    **sample.HANDLERS,
+    **files.HANDLERS,
+}
 _INSTEAD: Mapping[str, str] = {
     "xai_api.Image": "No model here makes images. Models.ListLanguageModels lists those that write.",
     "xai_api.Video": "No model here makes videos. Models.ListLanguageModels lists those that write.",
@@ -42,4 +49,4 @@ _INSTEAD: Mapping[str, str] = {
 def grpc_server(pipeline: Pipeline) -> tuple[Any, Service]:
     """A server that listens nowhere yet, and what answers its calls."""
     service = Service(pipeline, HANDLERS, keys.FOR_ANY_KEY, _INSTEAD)
-    return grpc.aio.server(handlers=(service,), options=_OPTIONS), service
+    return grpc.aio.server(handlers=(service,), options=OPTIONS), service
