@@ -6,7 +6,7 @@ What is read was written here and sealed, so nothing is checked again. Blocks an
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, overload
 
 import msgspec
@@ -80,6 +80,8 @@ _TYPES: dict[str, Any] = {
     )
 }
 
+_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _TYPES.values()}
+
 
 def encode(value: ChatRequest | KeptAnswer | KeptError) -> bytes:
     return msgspec.msgpack.encode(_plain(value))
@@ -97,8 +99,8 @@ def decode(content: bytes, *kinds: type[Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        plain = {name.name: _plain(getattr(value, name.name)) for name in fields(value)}
+    if (names := _FIELDS.get(type(value))) is not None:
+        plain = {name: _plain(getattr(value, name)) for name in names}
         return {_TYPE: type(value).__name__} | plain
     if isinstance(value, tuple):
         if value and isinstance(value[0], TokenLogprob):  # there are many, and no block among them

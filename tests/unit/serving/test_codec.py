@@ -1,6 +1,9 @@
 """What is kept comes back as it was, to the type."""
 
 import uuid
+from typing import Any
+
+import pytest
 
 from leadline.chat.collect import ChatAnswer, Choice
 from leadline.chat.events import TokenLogprob, Usage
@@ -18,7 +21,9 @@ from leadline.chat.request import (
     ToolResult,
     Vectors,
 )
-from leadline.serving.codec import KeptAnswer, decode, encode
+from leadline.errors import EngineFailed, InvalidRequest, RateLimited, Unauthenticated, Unavailable
+from leadline.serving.codec import KeptAnswer, KeptError, decode, encode
+from leadline.storage.database import DatabaseUnusable
 
 _SCHEMA = {"type": "object", "required": ["a"], "properties": {"a": {"enum": [1, None, "x", [2]]}}}
 _CONVERSATION = (
@@ -58,3 +63,19 @@ def test_an_answer() -> None:
         *(_CONVERSATION, answer, {"responses": b"\x00\xff"}),
     )
     assert decode(encode(kept), KeptAnswer) == kept
+
+
+@pytest.mark.parametrize("kind", [InvalidRequest, EngineFailed, Unauthenticated, RateLimited, DatabaseUnusable])
+def test_an_error_is_rebuilt_with_what_its_caller_is_told(kind: Any) -> None:
+    error = kind("Why.", *{InvalidRequest: ("n",), RateLimited: (7,)}.get(kind, ()))
+    rebuilt = decode(encode(KeptError.of(error)), KeptError).rebuilt()
+
+    assert type(rebuilt) is (Unavailable if kind is DatabaseUnusable else kind)
+    assert (str(rebuilt), getattr(rebuilt, "param", "n")) == ("Why.", "n")
+    assert (rebuilt.should_retry, rebuilt.retry_after_seconds) == (False, None)
+
+
+def test_an_answer_that_says_nothing_is_no_turn() -> None:
+    silent = ChatAnswer((Choice((), "stop"), Choice((Text("a"),), "stop")), Usage())
+    kept = KeptAnswer(uuid.uuid4(), 1, "m", "m", "fp", 0, _CONVERSATION, silent)
+    assert kept.messages == _CONVERSATION
