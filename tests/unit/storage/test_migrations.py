@@ -150,6 +150,18 @@ async def test_old_holds_are_given_back(database_path: Path) -> None:
     await database.close()
 
 
+async def test_answers_that_were_kept_in_a_dialects_words_are_gone(database_path: Path) -> None:
+    by_hand(database_path, migrations=[file.name[:4] for file in FILES].index("0010"))
+    connection = apsw.Connection(str(database_path))
+    connection.execute("INSERT INTO stored_answers VALUES ('request-1', 'org_alice', 'response', 1, ?, 'x')", (BEGAN,))
+    connection.close()
+
+    database, _ = await migrated(database_path)
+
+    assert await database.rows("SELECT * FROM stored_answers") == []
+    await database.close()
+
+
 async def test_upgraded_books_go_on(database_path: Path) -> None:
     by_hand(database_path, migrations=1)
     database, ledger = await migrated(database_path)
