@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 JS := tests/conformance/javascript
 OLDER := tests/conformance/older
+PROTOS := src/leadline/dialects/xai/protos
 
-.PHONY: run install test check bench proof dev lock
+.PHONY: run install test check bench proof dev lock protos
 
 run: install ## Set up, fetch the default model, ask it a first question, serve.
 	$(BIN)/leadline serve --quickstart
@@ -40,6 +41,11 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate pyproject.toml --group build -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate pyproject.toml --group dev -o requirements-dev.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate $(OLDER)/requirements.in -o $(OLDER)/requirements.lock
+
+protos: $(VENV)/.dev ## Compile the protos of xAI's gRPC API anew.
+	packages=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	$(BIN)/python -m grpc_tools.protoc -I$(PROTOS) -I$$packages/grpc_tools/_proto -I$$packages --include_imports \
+	  --descriptor_set_out=$(PROTOS)/descriptors.binpb $$(cd $(PROTOS) && find . -name '*.proto' | sed 's,^\./,,' | sort)
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Leadline needs Python 3.11 or newer.")'
