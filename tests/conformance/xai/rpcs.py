@@ -5,10 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from grpc.experimental import ChannelOptions
 
 DEADLINE_SECONDS = 30
 # As the SDK sets them, but for its retries.
-OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.enable_retries", 0))
+OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_retries", 0),
+    # Without a thread for each call.
+    (ChannelOptions.SingleThreadedUnaryStream, 1),
+)
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
@@ -35,7 +42,11 @@ def call(
 ) -> Outcome:
     """Send `messages`, protobuf or bytes, to a method of any arity."""
     sent = [message if isinstance(message, bytes) else message.SerializeToString() for message in messages]
-    rpc = channel.stream_stream(path)(iter(sent), metadata=metadata, timeout=timeout_seconds)
+    how: Any = {"metadata": metadata, "timeout": timeout_seconds}
+    if len(sent) == 1:
+        rpc = channel.unary_stream(path)(sent[0], **how)
+    else:
+        rpc = channel.stream_stream(path)(iter(sent), **how)
     received = []
     try:
         received += rpc
