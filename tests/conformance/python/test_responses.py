@@ -728,6 +728,7 @@ def test_a_repeated_request_gets_the_same_response_which_is_stored_once(server, 
     first, again = (post(server.port, PATH, server.api_key, body, idempotency_key="order-7") for _ in range(2))
     assert (first.status, again.headers.get("idempotent-replayed")) == (200, "true")
     assert first.body == again.body
+    assert b'"store":false' not in first.body
     [charge] = server.charges()
     assert get(server, f"{PATH}/{charge.request_id}").json["status"] == "completed"
 

@@ -1,6 +1,7 @@
 """A response that is stored: the note that is kept beside its canonical part, and the response again, from both.
 
-One that another dialect stored has no note: what only the note would tell is as if its request had not said it.
+One that another dialect stored has no note: what only the note would tell is as if its request had not said it, and
+as if it had ended when it began.
 """
 
 from collections.abc import Iterator
