@@ -21,6 +21,7 @@ from leadline.operations.app import build_pipeline, create_app
 from leadline.operations.commands.run import run
 from leadline.operations.grpc import GrpcServer
 from leadline.operations.instance import Instance
+from leadline.serving.batch_runner import BatchRunner
 from tests.conformance.grammar.listener import Listener
 from tests.scripted.engine import CAPABILITIES, SCRIPTS, Script, ScriptedEngine
 
@@ -114,10 +115,12 @@ class ScriptedServer:
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
         self.base_url = f"http://127.0.0.1:{self.port}"
         self._up.set()
-        watch = asyncio.create_task(self.pipeline.running.watch())
+        batches = BatchRunner(self.pipeline)
+        duties = [asyncio.create_task(duty) for duty in (self.pipeline.running.watch(), batches.work())]
         await self._stop.wait()
         if self._drains:
             self.engine.release.set()
+        batches.stop()
         self.server.stopping.set()
         if self._rpcs is not None:
             await self._rpcs.drain(DEADLINE_SECONDS if self._drains else 0)
@@ -125,7 +128,9 @@ class ScriptedServer:
         await serving
         await self.pipeline.replays.close(DEADLINE_SECONDS)
         await self.pipeline.deferred.close(DEADLINE_SECONDS)
-        watch.cancel()
+        for duty in duties:
+            duty.cancel()
+        await asyncio.wait(duties)
         for engine in self._engines.values():
             await engine.close()
         await self.instance.close()

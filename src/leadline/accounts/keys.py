@@ -141,6 +141,14 @@ class ApiKeys:
             raise Unauthenticated(_INCORRECT)
         return secret.key
 
+    def active(self, key_id: str) -> ApiKey:
+        """The key of this public id, or Unauthenticated where it may not be used now."""
+        key = self._by_id.get(key_id)
+        state = "revoked" if key is None else key.state(self.clock())
+        if key is None or state != "active":
+            raise Unauthenticated(f"The API key of this request is {state}.")
+        return key
+
     async def create(self, organisation_id: str, options: KeyOptions | str) -> tuple[ApiKey, str]:
         """A new key and its text, which is never to be had again. A name alone: a key that may do everything."""
         if isinstance(options, str):

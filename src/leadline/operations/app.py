@@ -11,6 +11,8 @@ from leadline.clock import now_microseconds
 from leadline.dialects.api import Api, openapi
 from leadline.limits.limiter import Limiter
 from leadline.operations.instance import Instance
+from leadline.serving.batch_store import BatchStore
+from leadline.serving.batches import Batches
 from leadline.serving.deferred import Deferred
 from leadline.serving.file_contents import FileContents
 from leadline.serving.files import Files
@@ -61,7 +63,7 @@ def _not_ready(status: str, detail: str, models: object) -> JSONResponse:
 
 
 def build_pipeline(instance: Instance, catalog: Catalog) -> Pipeline:
-    """The money path of an instance. Its `running.watch` must be kept going beside it."""
+    """The money path of an instance. Its `running.watch`, and a `BatchRunner`, must be kept going beside it."""
     stored = StoredAnswers(instance.database, instance.sealer, now_microseconds)
     return Pipeline(
         instance.keys,
@@ -79,6 +81,7 @@ def build_pipeline(instance: Instance, catalog: Catalog) -> Pipeline:
             instance.config.files,
             now_microseconds,
         ),
+        batches=Batches(BatchStore(instance.database, instance.sealer, now_microseconds), catalog),
     )
 
 

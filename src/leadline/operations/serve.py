@@ -26,6 +26,7 @@ from leadline.operations.housekeeping import keep_house
 from leadline.operations.instance import Instance, control_socket
 from leadline.operations.logs import start_logging
 from leadline.operations.quickstart import Quickstart
+from leadline.serving.batch_runner import BatchRunner
 from leadline.weights.pull import Progress
 from leadline.weights.store import Store
 
@@ -129,12 +130,13 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         stack.callback(control_socket(data).unlink, missing_ok=True)
         stack.callback(control.close)
         pipeline = build_pipeline(instance, catalog)
-        for duty in (pipeline.running.watch(), keep_house(instance, pipeline)):
+        batches = BatchRunner(pipeline)
+        for duty in (pipeline.running.watch(), keep_house(instance, pipeline), batches.work()):
             stack.push_async_callback(_cancelled, asyncio.create_task(duty))
         server = _http_server(create_app(instance, pipeline))
         stack.enter_context(server.stopped_by_signals())
         rpcs = await GrpcServer.start(pipeline, _hosts(options), _grpc_port(options), instance.config.grpc)
-        draining = asyncio.create_task(_drain(rpcs, server))
+        draining = asyncio.create_task(_drain(rpcs, batches, server))
         stack.push_async_callback(_cancelled, draining)
         terminal.serving(instance.base_url, _grpc_address(instance, rpcs), data)
         greeting = asyncio.create_task(_welcome(instance, catalog, options, terminal, port))
@@ -194,9 +196,10 @@ async def _welcome(instance: Instance, catalog: Catalog, options: Options, termi
             terminal.quickstart(result)
 
 
-async def _drain(rpcs: GrpcServer, server: _Server) -> None:
-    """Drain gRPC when HTTP drains."""
+async def _drain(rpcs: GrpcServer, batches: BatchRunner, server: _Server) -> None:
+    """Drain gRPC when HTTP drains. What runs of batches makes way: it goes on at the next start."""
     await server.stopped.wait()
+    batches.stop()
     drained, hurried = asyncio.create_task(rpcs.drain(DRAIN_SECONDS)), asyncio.create_task(server.hurried.wait())
     await asyncio.wait([drained, hurried], return_when=asyncio.FIRST_COMPLETED)
     hurried.cancel()

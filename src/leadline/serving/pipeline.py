@@ -19,6 +19,7 @@ from leadline.ledger.ledger import Ledger
 from leadline.ledger.usage import UsageRecord
 from leadline.limits.limiter import Limiter
 from leadline.money import NOTHING
+from leadline.serving.batches import Batches
 from leadline.serving.codec import KeptAnswer
 from leadline.serving.deferred import Deferred
 from leadline.serving.file_contents import Content
@@ -38,6 +39,7 @@ from leadline.serving.keys import KeyCard
 from leadline.serving.models import ModelCard, card_of
 from leadline.serving.replays import Replays
 from leadline.serving.running import Running
+from leadline.serving.scopes import refuse_endpoint
 from leadline.serving.stored import Kind, StoredAnswers
 
 Caller = ApiKey
@@ -71,6 +73,7 @@ class Pipeline:
     stored: StoredAnswers
     deferred: Deferred
     files: Files
+    batches: Batches
     clock: Clock = now_microseconds
 
     def authenticate(self, api_key: str | None) -> Caller:
@@ -91,12 +94,12 @@ class Pipeline:
 
     def models(self, caller: Caller) -> tuple[ModelCard, ...]:
         """The models that the caller may use."""
-        _refuse_endpoint(caller, "models")
+        refuse_endpoint(caller, "models")
         return tuple(card_of(model, self.clock()) for model in self.catalog.models if self._permits(caller, model))
 
     def model(self, caller: Caller, name: str) -> ModelCard:
         """One model by name or alias, or ModelNotFound."""
-        _refuse_endpoint(caller, "models")
+        refuse_endpoint(caller, "models")
         model = self.catalog.find(name)
         self._refuse_model(caller, model)
         return card_of(model, self.clock())
@@ -125,7 +128,7 @@ class Pipeline:
         model = self.catalog.find(model_name)
         admission = self.limiter.enter(caller.organisation_id, model.name, caller.id, caller.name, caller.limit)
         try:
-            _refuse_endpoint(caller, "tokenize")
+            refuse_endpoint(caller, "tokenize")
             self._refuse_model(caller, model)
             with closing(await model.engine.take()):
                 yield model
@@ -134,40 +137,40 @@ class Pipeline:
 
     async def find_stored(self, caller: Caller, kind: Kind, spelled_id: str) -> KeptAnswer | None:
         """What is kept for the caller's organisation under this id, or None."""
-        _refuse_endpoint(caller, "chat")
+        refuse_endpoint(caller, "chat")
         return await self.stored.find(caller.organisation_id, kind, spelled_id)
 
     async def delete_stored(self, caller: Caller, kind: Kind, spelled_id: str) -> bool:
         """False where there is nothing to delete."""
-        _refuse_endpoint(caller, "chat")
+        refuse_endpoint(caller, "chat")
         return await self.stored.delete(caller.organisation_id, kind, spelled_id)
 
     async def take_deferred(self, caller: Caller, spelled_id: str) -> KeptAnswer | None:
         """The answer to a deferred request, once; None while it runs. Raises the error that came of it."""
-        _refuse_endpoint(caller, "chat")
+        refuse_endpoint(caller, "chat")
         return await self.deferred.take(caller.organisation_id, spelled_id)
 
     def upload_file(self, caller: Caller, filename: str) -> AbstractAsyncContextManager[Upload]:
         """A new file, which is there once it was kept."""
-        _refuse_endpoint(caller, "files")
+        refuse_endpoint(caller, "files")
         return self.files.upload(caller.organisation_id, filename)
 
     async def find_file(self, caller: Caller, file_id: str) -> File:
         """FileNotFound where the caller's organisation has none of this id, as in all that follows."""
-        _refuse_endpoint(caller, "files")
+        refuse_endpoint(caller, "files")
         return await self.files.find(caller.organisation_id, file_id)
 
     async def list_files(self, caller: Caller, order: FileOrder) -> FilePage:
-        _refuse_endpoint(caller, "files")
+        refuse_endpoint(caller, "files")
         return await self.files.page(caller.organisation_id, order)
 
     async def delete_file(self, caller: Caller, file_id: str) -> None:
-        _refuse_endpoint(caller, "files")
+        refuse_endpoint(caller, "files")
         await self.files.delete(caller.organisation_id, file_id)
 
     def open_file(self, caller: Caller, file_id: str) -> AbstractAsyncContextManager[Content]:
         """What a file holds."""
-        _refuse_endpoint(caller, "files")
+        refuse_endpoint(caller, "files")
         return self.files.open(caller.organisation_id, file_id)
 
     async def file_text(self, caller: Caller, file_id: str) -> str:
@@ -207,7 +210,7 @@ class Pipeline:
         )
         with ExitStack() as refused:
             refused.callback(admission.close)
-            _refuse_endpoint(caller, call.scope)
+            refuse_endpoint(caller, call.scope)
             self._refuse_model(caller, model)
             request = _without_wishes(model, await call.look_up(request))
             _refuse_what_it_lacks(model, request)
@@ -294,14 +297,6 @@ class Pipeline:
                 f"The API key “{caller.name}” may not use the model {model.name}. Use one of its models, or change "
                 "the key."
             )
-
-
-def _refuse_endpoint(caller: Caller, scope: str) -> None:
-    if caller.endpoints and scope not in caller.endpoints:
-        raise PermissionDenied(
-            f"The API key “{caller.name}” may not use {scope} endpoints, only: {', '.join(sorted(caller.endpoints))}. "
-            "Use another key, or change this one."
-        )
 
 
 def _without_wishes(model: Model, request: ChatRequest) -> ChatRequest:
