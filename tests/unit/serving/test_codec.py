@@ -1,10 +1,12 @@
 """What is kept comes back as it was, to the type."""
 
 import uuid
+from dataclasses import is_dataclass
 from typing import Any
 
 import pytest
 
+from leadline.chat import request
 from leadline.chat.collect import ChatAnswer, Choice
 from leadline.chat.events import TokenLogprob, Usage
 from leadline.chat.request import (
@@ -22,6 +24,7 @@ from leadline.chat.request import (
     Vectors,
 )
 from leadline.errors import EngineFailed, InvalidRequest, RateLimited, Unauthenticated, Unavailable
+from leadline.serving import codec
 from leadline.serving.codec import KeptAnswer, KeptError, decode, encode
 from leadline.storage.database import DatabaseUnusable
 
@@ -79,3 +82,9 @@ def test_an_answer_that_says_nothing_is_no_turn() -> None:
     silent = ChatAnswer((Choice((), "stop"), Choice((Text("a"),), "stop")), Usage())
     kept = KeptAnswer(uuid.uuid4(), 1, "m", "m", "fp", 0, _CONVERSATION, silent)
     assert kept.messages == _CONVERSATION
+
+
+def test_every_class_of_a_request_can_be_kept() -> None:
+    for name, kind in vars(request).items():
+        if is_dataclass(kind) and kind.__module__ == request.__name__:
+            assert codec._TYPES[name] is kind
