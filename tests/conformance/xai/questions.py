@@ -2,8 +2,18 @@
 
 from typing import Any
 
-from leadline.dialects.xai.protos import METHODS, batch, chat, deferred, embed, files, message_class, models
-from leadline.dialects.xai.protos import sample, tokenize
+from leadline.dialects.xai.protos import (
+    METHODS,
+    batch,
+    chat,
+    deferred,
+    embed,
+    files,
+    message_class,
+    models,
+    sample,
+    tokenize,
+)
 from leadline.dialects.xai.server import HANDLERS
 
 NOBODY = "01a21215-e4a7-7b11-b415-5f93b6190a05"
