@@ -1,6 +1,6 @@
 """GetCompletionsRequest -> ChatRequest. Unknown fields are ignored, as protobuf does."""
 
-from typing import Any
+from typing import Any, Literal
 
 from leadline.chat.request import ChatRequest, Effort, JsonFormat, Message, Tool, ToolChoice
 from leadline.dialects.strict_json import parse
@@ -12,6 +12,7 @@ from leadline.dialects.xai.fields import (
     stops_of,
     top_logprobs_of,
     whole_number,
+    word_of,
 )
 from leadline.dialects.xai.protos import chat
 from leadline.errors import InvalidRequest
@@ -21,14 +22,26 @@ _LONGEST_TOOL_NAME = 200
 _MOST_LOGPROBS = 20
 # The most that `max_tokens` can be on the wire.
 _MOST_TOKENS = 2**31 - 1
-_EFFORTS: dict[int, Effort] = {
+_EFFORTS: dict[int, Effort | None] = {
+    chat.INVALID_EFFORT: None,
     chat.EFFORT_NONE: "none",
     chat.EFFORT_LOW: "low",
     chat.EFFORT_MEDIUM: "medium",
     chat.EFFORT_HIGH: "high",
     chat.EFFORT_XHIGH: "xhigh",
 }
-_MODES = {chat.TOOL_MODE_AUTO: "auto", chat.TOOL_MODE_NONE: "none", chat.TOOL_MODE_REQUIRED: "required"}
+_MODES: dict[int, Literal["auto", "none", "required"]] = {
+    chat.TOOL_MODE_INVALID: "auto",
+    chat.TOOL_MODE_AUTO: "auto",
+    chat.TOOL_MODE_NONE: "none",
+    chat.TOOL_MODE_REQUIRED: "required",
+}
+_FORMATS = {
+    chat.FORMAT_TYPE_INVALID: "text",
+    chat.FORMAT_TYPE_TEXT: "text",
+    chat.FORMAT_TYPE_JSON_OBJECT: "json",
+    chat.FORMAT_TYPE_JSON_SCHEMA: "schema",
+}
 # What the money path and the engines call a field -> what it is called here.
 FIELDS = {"response_format.json_schema.schema": "response_format.schema"}
 
@@ -99,20 +112,21 @@ def _tool_choice(wire: Any, tools: tuple[Tool, ...]) -> ToolChoice:
             at = "tool_choice.function_name"
             raise InvalidRequest(f"{at} names a tool that is not among the tools.", at)
         return ToolChoice("named", choice.function_name)
-    mode = _MODES.get(choice.mode, "auto")
+    mode = word_of(choice.mode, _MODES, "tool_choice.mode")
     if mode == "required" and not tools:
         raise InvalidRequest("tool_choice asks for a tool, but there are no tools.", "tool_choice")
-    return ToolChoice(mode)  # type: ignore[arg-type]
+    return ToolChoice(mode)
 
 
 def _json_format(wire: Any) -> JsonFormat | None:
     wanted = wire.response_format
-    if wanted.format_type == chat.FORMAT_TYPE_JSON_SCHEMA:
+    form = word_of(wanted.format_type, _FORMATS, "response_format.format_type")
+    if form == "schema":
         if not wanted.schema:
             raise InvalidRequest("response_format.schema is missing.", "response_format.schema")
         return JsonFormat(_schema(wanted.schema, "response_format.schema"))
-    return JsonFormat() if wanted.format_type == chat.FORMAT_TYPE_JSON_OBJECT else None
+    return JsonFormat() if form == "json" else None
 
 
 def _effort(wire: Any) -> Effort | None:
-    return _EFFORTS.get(wire.reasoning_effort) if wire.HasField("reasoning_effort") else None
+    return word_of(wire.reasoning_effort, _EFFORTS, "reasoning_effort")

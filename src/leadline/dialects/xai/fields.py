@@ -2,8 +2,8 @@
 
 import math
 import struct
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from leadline.chat.request import Sampling
 from leadline.errors import InvalidRequest
@@ -14,6 +14,7 @@ _LONGEST_STOP = 256
 _LONGEST_MODEL = 256
 # 32-bit floats are written with so many digits, the fewest first, until they are the same number again.
 _DIGITS = range(6, 10)
+_Word = TypeVar("_Word")
 
 
 def model_of(message: Any) -> str:
@@ -26,6 +27,13 @@ def model_of(message: Any) -> str:
 def optional(message: Any, field: str) -> Any:
     """The value of a field, or None where it was not set."""
     return getattr(message, field) if message.HasField(field) else None
+
+
+def word_of(number: int, words: Mapping[int, _Word], field: str) -> _Word:
+    """What a value of an enumeration means. On the wire it may be any number."""
+    if number not in words:
+        raise InvalidRequest(f"{field} has no value {number}. Leave it out, or send one of its values.", field)
+    return words[number]
 
 
 def whole_number(message: Any, field: str, least: int, most: int) -> int | None:

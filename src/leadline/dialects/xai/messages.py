@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from leadline.chat.request import Block, Image, Message, Reasoning, Role, Text, ToolCall, ToolResult
 from leadline.dialects.tool_arguments import arguments_of
+from leadline.dialects.xai.fields import word_of
 from leadline.dialects.xai.protos import chat, image
 from leadline.errors import InvalidRequest
 from leadline.ids import new_uuid
@@ -18,7 +19,12 @@ _ROLES: dict[int, Role] = {
     chat.ROLE_TOOL: "tool",
     chat.ROLE_FUNCTION: "tool",
 }
-_DETAILS = {image.DETAIL_LOW: "low", image.DETAIL_HIGH: "high"}
+_DETAILS: dict[int, Literal["auto", "low", "high"]] = {
+    image.DETAIL_INVALID: "auto",
+    image.DETAIL_AUTO: "auto",
+    image.DETAIL_LOW: "low",
+    image.DETAIL_HIGH: "high",
+}
 _LARGEST_DATA_BYTES = 1024 * 1024
 
 
@@ -112,7 +118,7 @@ def _block(part: Any, at: str) -> Text | Image:
 def _image(part: Any, at: str) -> Image:
     if part.WhichOneof("source") != "image_url" or not part.image_url:
         raise InvalidRequest(f"{at}: send the image as an http(s) or a data: URL.", at)
-    return Image(part.image_url, _DETAILS.get(part.detail, "auto"))  # type: ignore[arg-type]
+    return Image(part.image_url, word_of(part.detail, _DETAILS, f"{at}.detail"))
 
 
 def _file(part: Any, at: str) -> Text:

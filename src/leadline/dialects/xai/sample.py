@@ -20,6 +20,7 @@ from leadline.dialects.xai.fields import (
     sampling_of,
     stops_of,
     whole_number,
+    word_of,
 )
 from leadline.dialects.xai.protos import embed, sample, usage
 from leadline.dialects.xai.rpc import Rpc
@@ -29,6 +30,7 @@ from leadline.serving.generation import Generation
 MOST_PROMPTS = 128
 _MOST_TOKENS = 2**31 - 1
 _FIELDS = {"messages": "prompt"}
+_IN_BASE64 = {embed.FORMAT_INVALID: False, embed.FORMAT_FLOAT: False, embed.FORMAT_BASE64: True}
 
 
 async def sample_text(rpc: Rpc, wire: Any) -> Any:
@@ -57,7 +59,7 @@ async def sample_text_streaming(rpc: Rpc, wire: Any) -> None:
 
 
 async def embed_inputs(rpc: Rpc, wire: Any) -> Any:
-    prompts = _inputs(wire.input)
+    prompts, in_base64 = _inputs(wire.input), word_of(wire.encoding_format, _IN_BASE64, "encoding_format")
     request = ChatRequest(model_of(wire), (), choices=len(prompts), prompts=prompts, vectors=Vectors())
     generation = await start(rpc, request, stream=False, scope="embed")
     vectors: dict[int, array[float]] = {}
@@ -68,7 +70,6 @@ async def embed_inputs(rpc: Rpc, wire: Any) -> Any:
                     vectors |= {event.choice: event.vector for event in batch if isinstance(event, Embedded)}
         except asyncio.CancelledError:
             raise rpc.why_cancelled(generation) from None
-    in_base64 = wire.encoding_format == embed.FORMAT_BASE64
     return embed.EmbedResponse(
         id=str(rpc.request_id),
         model=generation.model,
