@@ -156,6 +156,7 @@ async def _refuse(dialect: Dialect, exchange: Exchange, error: LeadlineError) ->
     if isinstance(error, RateLimited) and error.limits is not None:
         exchange.headers += dialect.encode_limits(error.limits, now_microseconds())
     if not exchange.started:
+        await exchange.pass_over_body()
         await exchange.respond(status, body, _headers(error), b"application/json")
     return status
 

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -24,6 +24,9 @@ LARGEST_BODY_BYTES = 32 * 1024 * 1024
 _BODY_PAUSE_SECONDS = 15.0
 _BODY_SECONDS = 300.0
 UPLOAD_SECONDS = 900.0
+# Of a body that is not wanted so much is taken, as long as it keeps coming.
+_UNWANTED_BYTES = 64 * 1024 * 1024
+_UNWANTED_PAUSE_SECONDS, _UNWANTED_SECONDS = 0.5, 10.0
 
 
 @dataclass(slots=True)
@@ -43,6 +46,8 @@ class Exchange:
     # That of the answer, once it has begun.
     status: int = 0
     gone: bool = False
+    # Whether the body came to its end.
+    _whole: bool = False
     _task: "asyncio.Task[object] | None" = None
 
     @property
@@ -104,10 +109,26 @@ class Exchange:
             if message["type"] == "http.disconnect":
                 raise ClientGone
             piece, more = message.get("body", b""), message.get("more_body", False)
-            size += len(piece)
+            size, self._whole = size + len(piece), not more
             if size > most_bytes:
                 raise too_large
             yield piece
+
+    async def pass_over_body(self) -> None:
+        """Take what is still being sent where the connection ends with the answer: closed while it is, its client would
+        lose the answer. Other connections are read on by the HTTP server."""
+        closes = (self.header(b"connection") or "").lower() == "close"
+        if self._whole or not closes or self.header(b"expect") is not None:
+            return
+        now = asyncio.get_running_loop().time
+        latest, left = now() + _UNWANTED_SECONDS, _UNWANTED_BYTES
+        with suppress(TimeoutError):
+            while left > 0:
+                async with asyncio.timeout_at(min(latest, now() + _UNWANTED_PAUSE_SECONDS)):
+                    message = await self.receive()
+                if not message.get("more_body", False):
+                    return
+                left -= len(message["body"])
 
     def told(self, error: Exception) -> LeadlineError:
         """The error as the client may hear it."""
@@ -177,6 +198,7 @@ class Exchange:
                     if size > LARGEST_BODY_BYTES:
                         raise _too_large()
                     if not message.get("more_body", False):
+                        self._whole = True
                         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
                     deadline.reschedule(min(latest, now() + _BODY_PAUSE_SECONDS))
         except TimeoutError:
