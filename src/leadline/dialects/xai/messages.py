@@ -52,7 +52,9 @@ def to_messages(wire: Sequence[Any], seals: Seals, field: str = "messages") -> t
         if message.tool_calls and role != "assistant":
             raise InvalidRequest(f"{at}.tool_calls belong to an assistant's message.", f"{at}.tool_calls")
         if role == "user" and message.encrypted_content and not message.content:
-            messages += _context(message, seals, at)
+            # It stands for all that was said before it.
+            messages[:] = _context(message, seals, at)
+            open_calls.clear()
         elif role == "tool":
             messages.append(Message("tool", (_result(message, open_calls, at),)))
         elif role == "assistant":
