@@ -191,6 +191,13 @@ def test_what_the_canonical_part_tells_is_in_no_note(server):
     assert get(server, f"{RESPONSES}/{response['id']}").json == response
 
 
+def test_a_number_of_any_size_in_a_tool_comes_back(server):
+    tool = {"type": "function", "name": "count", "parameters": {"const": 10**30}, "strict": False}
+    response = send(server, input="x", tools=[tool]).json
+    assert response["tools"][0]["parameters"] == {"const": 10**30}
+    assert get(server, f"{RESPONSES}/{response['id']}").json == response
+
+
 # Deferred
 
 

@@ -66,7 +66,7 @@ def with_note(
     numbers = {text: number for number, text in enumerate(_texts(kept))}
     items = [_without_logprobs(item) for item in output.items]
     note = _Note(echoed, completed_at, _without(conversation, numbers), _without(items, numbers), output.sizes)
-    return replace(kept, notes={_DIALECT: msgspec.msgpack.encode(note)})
+    return replace(kept, notes={_DIALECT: msgspec.json.encode(note)})
 
 
 def stored_response(kept: KeptAnswer) -> StoredResponse:
@@ -76,7 +76,7 @@ def stored_response(kept: KeptAnswer) -> StoredResponse:
         echoed, completed_at = echo(Body(kept.requested_model, "")), kept.created_at
         conversation, items, sizes = items_of(kept.conversation, kept.request_id), output.items, output.sizes
     else:
-        note, texts = msgspec.msgpack.decode(encoded, type=_Note), _texts(kept)
+        note, texts = msgspec.json.decode(encoded, type=_Note), _texts(kept)
         echoed, completed_at, sizes = note.echo, note.completed_at, note.sizes
         conversation, items = _with(note.conversation, texts), _with(note.output, texts)
         _add_logprobs(items, sizes, kept)
