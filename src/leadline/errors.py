@@ -165,5 +165,11 @@ class FileDamaged(InternalError):
     should_retry = False
 
 
+class BatchDamaged(InternalError):
+    """What the server's disk has of this request of a batch is damaged, so nothing of it is given out."""
+
+    should_retry = False
+
+
 class ClientGone(LeadlineError):
     """The client closed its connection; nobody reads the answer."""

@@ -28,8 +28,9 @@ Routes = Mapping[tuple[str, str], Endpoint]
 EncodeError = Callable[[LeadlineError, str], tuple[int, bytes]]
 EncodeLimits = Callable[[RateLimits, int], Headers]
 
-# What a path can name: a model, in whose name there may be slashes, or the id of something that is stored.
-_PARAMETERS = {"{model}": "(?P<model>.+)", "{id}": "(?P<stored_id>[^/]+)"}
+# What a path can name: a model, in whose name there may be slashes, or the id of something that is stored. A colon
+# after an id begins what is done with it.
+_PARAMETERS = {"{model}": "(?P<model>.+)", "{id}": "(?P<stored_id>[^/:]+)"}
 # They take no caller: the key that they tell of may not be one that may call.
 _KEY_PATHS = frozenset(path for _, path in KEY_ROUTES)
 _access = logging.getLogger("leadline.access")
@@ -53,15 +54,17 @@ def openapi() -> bytes:
     """The API's description, as JSON. It is made when it is first asked for."""
     # It is imported late since a server starts without it.
     from leadline.dialects.anthropic import openapi as of_anthropic
+    from leadline.dialects.openai import batches_openapi as of_batches
     from leadline.dialects.openai import files_openapi as of_files
     from leadline.dialects.openai import openapi as of_openai
     from leadline.dialects.openai.answer_types import Error
     from leadline.dialects.openapi import Part, document
     from leadline.dialects.responses import openapi as of_responses
 
+    of_all = of_openai.OPERATIONS | of_batches.OPERATIONS | of_files.OPERATIONS | of_responses.OPERATIONS
     return document(
         [
-            Part("openai", of_openai.OPERATIONS | of_files.OPERATIONS | of_responses.OPERATIONS, Error, openai_error),
+            Part("openai", of_all, Error, openai_error),
             Part("anthropic", of_anthropic.OPERATIONS, of_anthropic.AnthropicError, anthropic_error),
         ]
     )

@@ -19,6 +19,18 @@ def naming(fields: Mapping[str, str]) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def within(at: str) -> Iterator[None]:
+    """What is refused inside names a field that lies in the field `at`."""
+    try:
+        yield
+    except InvalidRequest as error:
+        inner, text = error.param, str(error)
+        error.param = f"{at}.{inner}" if inner else at
+        error.args = (f"{at}.{text}" if inner and text.startswith(inner) else f"{at}: {text}",)
+        raise
+
+
 def _renamed(text: str, fields: Mapping[str, str]) -> str:
     """`text` with another field at its beginning, if one of these stands there."""
     for inner, outer in fields.items():

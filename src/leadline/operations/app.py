@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from leadline.catalog.catalog import Catalog
 from leadline.clock import now_microseconds
 from leadline.dialects.api import Api, openapi
+from leadline.dialects.openai.batches import decode_line
 from leadline.limits.limiter import Limiter
 from leadline.operations.instance import Instance
 from leadline.serving.batch_store import BatchStore
@@ -81,7 +82,7 @@ def build_pipeline(instance: Instance, catalog: Catalog) -> Pipeline:
             instance.config.files,
             now_microseconds,
         ),
-        batches=Batches(BatchStore(instance.database, instance.sealer, now_microseconds), catalog),
+        batches=Batches(BatchStore(instance.database, instance.sealer, now_microseconds), catalog, decode_line),
     )
 
 

@@ -61,6 +61,7 @@ class Creation:
     """A batch to be created. `refusal` says why it was not."""
 
     batch: Batch
+    is_open: bool = True
     refusal: LeadlineError | None = None
 
 
@@ -121,10 +122,10 @@ def create(transaction: Transaction, creations: Sequence[Creation]) -> None:
         transaction.write(
             Write(
                 "INSERT INTO batches (id, organisation_id, key_id, name, created_at, expires_at, cancelled_because,"
-                " input_file_id, requests, bytes) VALUES ($1, $2, $3, $4, $5, $6, '', $7, 0, 0)",
+                " input_file_id, open, requests, bytes) VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, 0, 0)",
                 (
                     *(batch.id, batch.organisation_id, batch.key_id, batch.name, batch.created_at, batch.expires_at),
-                    batch.input_file_id,
+                    *(batch.input_file_id, int(creation.is_open)),
                 ),
             )
         )
@@ -135,6 +136,11 @@ def add(transaction: Transaction, additions: Sequence[Addition]) -> None:
         addition.refusal = _why_not(transaction, addition)
         if addition.refusal is None:
             _add(transaction, addition)
+
+
+def open_batch(transaction: Transaction, batch_ids: Sequence[str]) -> None:
+    for batch_id in batch_ids:
+        transaction.write(Write("UPDATE batches SET open = 1 WHERE id = $1", (batch_id,)))
 
 
 def end(transaction: Transaction, endings: Sequence[Ending]) -> None:

@@ -21,6 +21,7 @@ from leadline.chat.collect import Collector
 from leadline.chat.events import ChatEvent, Finished
 from leadline.chat.request import ChatRequest
 from leadline.errors import (
+    BatchDamaged,
     DeadlineExceeded,
     EngineFailed,
     InternalError,
@@ -187,13 +188,16 @@ class BatchRunner:
             # It ran when its batch was cancelled, and was put off or cut short after that.
             await self.store.end(queue.batch_id, "")
             return "waits"
+        if pending.asked is None:
+            await self.store.fail(pending, BatchDamaged())
+            return "waits"
         request = decode(pending.asked.request, ChatRequest)
         if moment is None or moment != self.store.moment or self._stopping:
             return "waits"
         if not self._leaves_room(queue.model, request):
             return "no room"
         queue.after = pending.number
-        self._begin(queue, pending, request)
+        self._begin(queue, pending, request, pending.asked.notes)
         return "began"
 
     def _nothing_left(self, queue: _Queue) -> _Turn:
@@ -209,12 +213,12 @@ class BatchRunner:
         upstream = replace(request, model=model.upstream_model, max_output_tokens=output_tokens)
         return model.engine.leaves_room(upstream) or self._is_overdue(model_name)
 
-    def _begin(self, queue: _Queue, pending: Pending, request: ChatRequest) -> None:
+    def _begin(self, queue: _Queue, pending: Pending, request: ChatRequest, notes: dict[str, bytes]) -> None:
         self.store.running.add(pending.request_id)
         self._running[queue.model] += 1
         self._began_at[queue.model] = asyncio.get_running_loop().time()
         queue.running += 1
-        task = asyncio.create_task(self._run(queue, pending, request))
+        task = asyncio.create_task(self._run(queue, pending, request, notes))
         self._tasks.add(task)
         task.add_done_callback(lambda task: self._ended(task, queue, pending))
 
@@ -228,11 +232,11 @@ class BatchRunner:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a request of a batch was lost", exc_info=error, extra={"request_id": pending.request_id})
 
-    async def _run(self, queue: _Queue, pending: Pending, request: ChatRequest) -> None:
+    async def _run(self, queue: _Queue, pending: Pending, request: ChatRequest, notes: dict[str, bytes]) -> None:
         """Run one request to its end, or put it off."""
         try:
             try:
-                await self._answer(pending, request)
+                await self._answer(pending, request, notes)
             except PUTS_OFF:
                 raise
             except _TELLABLE as error:
@@ -247,7 +251,7 @@ class BatchRunner:
             queue.put_off += 1
             queue.not_before = asyncio.get_running_loop().time() + seconds
 
-    async def _answer(self, pending: Pending, request: ChatRequest) -> None:
+    async def _answer(self, pending: Pending, request: ChatRequest, notes: dict[str, bytes]) -> None:
         """Answer the request, and keep the answer with its charge."""
         caller = self._caller(pending)
         call = Call(uuid.UUID(pending.request_id), ENDPOINT, stream=False, batched=True)
@@ -256,7 +260,7 @@ class BatchRunner:
         generation.commit_seconds = LIFE_MICROSECONDS / 1_000_000
         async with generation:
             try:
-                await self._collect(generation, pending)
+                await self._collect(generation, pending, notes)
             except asyncio.CancelledError:
                 generation.commit_seconds = COMMIT_SECONDS
                 if generation.stopped_by is not None:
@@ -273,13 +277,13 @@ class BatchRunner:
         self.pipeline.organisations.refuse_if_suspended(caller.organisation_id)
         return caller
 
-    async def _collect(self, generation: Generation, pending: Pending) -> None:
+    async def _collect(self, generation: Generation, pending: Pending, notes: dict[str, bytes]) -> None:
         collector = Collector(generation.choices)
 
         def result(batch: tuple[ChatEvent, ...]) -> BatchResult:
             answer = collector.add(batch)
             assert answer is not None, "only the last batch is kept with"
-            kept = replace(kept_of(generation, answer, pending.asked.notes), conversation=())
+            kept = replace(kept_of(generation, answer, notes), conversation=())
             return self.store.result_of(pending, kept)
 
         generation.keepers.append(result)

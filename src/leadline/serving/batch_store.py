@@ -4,26 +4,31 @@ Here they wait for their turn, and here what came of them is kept: an answer in 
 """
 
 import asyncio
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
-from leadline.clock import MICROSECONDS_PER_DAY, Clock
-from leadline.errors import InvalidRequest, LeadlineError
+from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, Clock
+from leadline.errors import BatchDamaged, InvalidRequest, LeadlineError
 from leadline.ledger.books import BatchResult
 from leadline.money import Ticks
 from leadline.serving import batch_rows
-from leadline.serving.batch_rows import Addition, Ending
+from leadline.serving.batch_rows import Addition, Batch, Creation, Ending
 from leadline.serving.codec import KeptAnswer, KeptError, decode, encode
 from leadline.storage.database import Database, Write
 from leadline.storage.sealed import Sealer
 
 LIFE_MICROSECONDS = MICROSECONDS_PER_DAY
 KEPT_MICROSECONDS = 30 * MICROSECONDS_PER_DAY
+# What is not filled by then, its server was stopped meanwhile.
+FILLING_MICROSECONDS = MICROSECONDS_PER_HOUR
 LARGEST_RESULT_BYTES = 16 * 1024 * 1024
 # So many rows are deleted at once, so that a commit stays short.
 _PRUNED_AT_ONCE = 200
 _EXPIRED = "The 24 hours of this batch were over before all of its requests had begun."
+_log = logging.getLogger("leadline.serving")
 
 
 class Asked(msgspec.Struct, array_like=True, frozen=True):
@@ -36,7 +41,7 @@ class Asked(msgspec.Struct, array_like=True, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A request that may begin, unless its batch was `cancelled`."""
+    """A request that may begin, unless its batch was `cancelled`. `asked` None: what is kept of it is damaged."""
 
     request_id: str
     batch_id: str
@@ -44,7 +49,7 @@ class Pending:
     number: int
     key_id: str
     cancelled: bool
-    asked: Asked
+    asked: Asked | None
 
 
 @dataclass(slots=True)
@@ -66,30 +71,47 @@ class BatchStore:
         return self.sealer.seal(msgspec.msgpack.encode(asked), _place(organisation_id, request_id, "request"))
 
     def open(self, organisation_id: str, request_id: str, content: bytes) -> Asked:
+        """BatchDamaged where the disk has something else than was written."""
         opened = self.sealer.open(content, _place(organisation_id, request_id, "request"))
-        assert opened is not None, "what is there was sealed here"
+        if opened is None:
+            raise BatchDamaged
         return msgspec.msgpack.decode(opened, type=Asked)
 
     def open_result(self, organisation_id: str, request_id: str, content: bytes) -> KeptAnswer | KeptError:
         opened = self.sealer.open(content, _place(organisation_id, request_id, "result"))
-        assert opened is not None, "what is there was sealed here"
+        if opened is None:
+            raise BatchDamaged
         return decode(opened, KeptAnswer, KeptError)
 
     def _seal_result(self, pending: Pending, content: bytes) -> bytes:
         return self.sealer.seal(content, _place(pending.organisation_id, pending.request_id, "result"))
 
-    async def add(self, addition: Addition) -> None:
-        """All requests or none; then it raises why."""
+    async def create(self, creation: Creation) -> None:
+        """Raises why not."""
+        await self.database.together(batch_rows.create, creation)
+        if creation.refusal is not None:
+            raise creation.refusal
+
+    async def add(self, addition: Addition, *, is_open: bool = True) -> None:
+        """All requests or none; then it raises why. They may begin, unless their batch is not open yet. Whoever goes
+        away meanwhile has still added them."""
         adding = self.database.together(batch_rows.add, addition)
-        adding.add_done_callback(lambda adding: self._added(adding, addition))
-        # Whoever goes away meanwhile has still added them.
+        models = {request.model for request in addition.requests} if is_open else ()
+        filled = [(addition.batch_id, model, addition.expires_at) for model in models]
+        adding.add_done_callback(lambda adding: self._filled_by(adding, filled if addition.refusal is None else []))
         await asyncio.shield(adding)
         if addition.refusal is not None:
             raise addition.refusal
 
-    def _added(self, adding: "asyncio.Future[None]", addition: Addition) -> None:
-        if adding.exception() is None and addition.refusal is None:
-            filled = ((addition.batch_id, request.model, addition.expires_at) for request in addition.requests)
+    async def open_batch(self, batch: Batch, models: Iterable[str]) -> None:
+        """Let its requests, which are for these models, begin."""
+        opening = self.database.together(batch_rows.open_batch, batch.id)
+        filled = [(batch.id, model, batch.expires_at) for model in models]
+        opening.add_done_callback(lambda opening: self._filled_by(opening, filled))
+        await asyncio.shield(opening)
+
+    def _filled_by(self, written: "asyncio.Future[None]", filled: list[tuple[str, str, int]]) -> None:
+        if written.exception() is None:
             self._filled |= dict.fromkeys(filled)
             self.changed.set()
 
@@ -122,7 +144,7 @@ class BatchStore:
         rows = await self.database.rows(
             "SELECT b.id, r.model, b.expires_at FROM batches b JOIN"
             " (SELECT DISTINCT batch_id, model FROM batch_requests WHERE state = 'pending') r"
-            " ON r.batch_id = b.id ORDER BY b.id, r.model"
+            " ON r.batch_id = b.id AND b.open = 1 ORDER BY b.id, r.model"
         )
         return [(batch_id, model, expires_at) for batch_id, model, expires_at in rows]
 
@@ -144,7 +166,11 @@ class BatchStore:
                 [(content,)] = await self.database.rows(
                     "SELECT request FROM batch_requests WHERE request_id = $1", request_id
                 )
-                asked = self.open(organisation_id, request_id, content)
+                try:
+                    asked = self.open(organisation_id, request_id, content)
+                except BatchDamaged:
+                    _log.exception("a request of a batch is damaged", extra={"request_id": request_id})
+                    asked = None
                 place = request_id, batch_id, organisation_id, number, key_id
                 return Pending(*place, cancelled=cancelled_at is not None, asked=asked)
         return None
@@ -172,15 +198,23 @@ class BatchStore:
         )
 
     async def prune(self) -> None:
-        """Delete the batches that were created 30 days ago."""
-        old = self.clock() - KEPT_MICROSECONDS
-        for (batch_id,) in await self.database.rows("SELECT id FROM batches WHERE created_at <= $1", old):
-            while rows := await self.database.rows(
-                "SELECT request_id FROM batch_requests WHERE batch_id = $1 LIMIT $2", batch_id, _PRUNED_AT_ONCE
-            ):
-                sql = "DELETE FROM batch_requests WHERE request_id = $1"
-                await self.database.commit(*(Write(sql, row, rows=None) for row in rows))
-            await self.database.commit(Write("DELETE FROM batches WHERE id = $1", (batch_id,), rows=None))
+        """Delete the batches that were created 30 days ago, and those whose filling was cut short."""
+        now = self.clock()
+        old = await self.database.rows(
+            "SELECT id FROM batches WHERE created_at <= $1 OR (open = 0 AND created_at <= $2)",
+            *(now - KEPT_MICROSECONDS, now - FILLING_MICROSECONDS),
+        )
+        for (batch_id,) in old:
+            await self.delete(batch_id)
+
+    async def delete(self, batch_id: str) -> None:
+        """Delete a batch of which nothing runs. Cut short, it is deleted the next time."""
+        while rows := await self.database.rows(
+            "SELECT request_id FROM batch_requests WHERE batch_id = $1 LIMIT $2", batch_id, _PRUNED_AT_ONCE
+        ):
+            sql = "DELETE FROM batch_requests WHERE request_id = $1"
+            await self.database.commit(*(Write(sql, row, rows=None) for row in rows))
+        await self.database.commit(Write("DELETE FROM batches WHERE id = $1", (batch_id,), rows=None))
 
 
 def _place(organisation_id: str, request_id: str, part: str) -> str:

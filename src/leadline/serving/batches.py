@@ -7,7 +7,8 @@ organisation does not exist.
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from leadline.accounts.keys import ApiKey
@@ -15,7 +16,6 @@ from leadline.catalog.catalog import Catalog
 from leadline.chat.request import ChatRequest
 from leadline.errors import InvalidRequest, ModelNotFound, NotFound
 from leadline.ids import new_uuid
-from leadline.serving import batch_rows
 from leadline.serving.batch_rows import STATES, Addition, Batch, Counts, Creation, Sealed, State, no_batch
 from leadline.serving.batch_store import LIFE_MICROSECONDS, Asked, BatchStore
 from leadline.serving.codec import KeptAnswer, KeptError, encode
@@ -28,8 +28,10 @@ LARGEST_REQUEST_BYTES = 4 * 1024 * 1024
 LONGEST_NAME = 200
 # Results on a page, beside their number.
 _PAGE_BYTES = 16 * 1024 * 1024
-# So many requests are put into our form before others have a turn.
+# So many requests are put into our form before others have a turn, and so many lines and bytes of a file are kept in
+# one commit.
 _AT_ONCE = 32
+_FILLED_BYTES = 4 * 1024 * 1024
 # In the order of ids.
 _BEHIND_ALL = "batch_g"
 _ID = re.compile(r"batch_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -76,11 +78,18 @@ class Result:
 
 @dataclass(slots=True)
 class Batches:
+    """`decode_line` gives the request in a line of a file; of the latter it gets how errors name it."""
+
     store: BatchStore
     catalog: Catalog
+    decode_line: Callable[[bytes, str], NewRequest]
 
-    async def create(self, caller: ApiKey, name: str, input_file_id: str | None = None) -> Batch:
+    async def create(self, caller: ApiKey, name: str) -> Batch:
         """A batch without requests. RateLimited where the organisation has too many."""
+        return await self._create(caller, name, None)
+
+    async def _create(self, caller: ApiKey, name: str, input_file_id: str | None) -> Batch:
+        """With a file it is seen by nobody until it is filled."""
         refuse_endpoint(caller, "batch")
         _check_name(name, "name")
         now = self.store.clock()
@@ -88,17 +97,14 @@ class Batches:
             *(f"batch_{new_uuid()}", caller.organisation_id, caller.id, name, now, now + LIFE_MICROSECONDS),
             *(None, "", input_file_id),
         )
-        creation = Creation(batch)
-        await self.store.database.together(batch_rows.create, creation)
-        if creation.refusal is not None:
-            raise creation.refusal
+        await self.store.create(Creation(batch, is_open=input_file_id is None))
         return batch
 
     async def find(self, caller: ApiKey, batch_id: str) -> Batch:
         """The batch, or NotFound."""
         refuse_endpoint(caller, "batch")
         rows = await self.store.database.rows(
-            f"{_SELECT} WHERE id = $1 AND organisation_id = $2", *_place(caller, batch_id)
+            f"{_SELECT} WHERE id = $1 AND organisation_id = $2 AND open = 1", *_place(caller, batch_id)
         )
         if not rows:
             raise no_batch()
@@ -112,7 +118,7 @@ class Batches:
         refuse_endpoint(caller, "batch")
         before = _BEHIND_ALL if after is None else _id(after, "pagination_token")
         rows = await self.store.database.rows(
-            f"{_SELECT} WHERE organisation_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+            f"{_SELECT} WHERE organisation_id = $1 AND id < $2 AND open = 1 ORDER BY id DESC LIMIT $3",
             *(caller.organisation_id, before, limit + 1),
         )
         page = [Batch(*row) for row in rows[:limit]]
@@ -138,14 +144,53 @@ class Batches:
             raise InvalidRequest("The requests of this batch come from its file, so none are added.", "batch_id")
         await self._add(caller, batch, requests)
 
-    async def _add(self, caller: ApiKey, batch: Batch, requests: Sequence[NewRequest]) -> None:
+    async def create_from_file(
+        self, caller: ApiKey, name: str, input_file_id: str, lines: AsyncGenerator[bytes, None]
+    ) -> Batch:
+        """A batch of the requests in a file, one a line. Nothing of it begins before all of it was read; where a line
+        is wrong, there is no batch."""
+        refuse_endpoint(caller, "chat")
+        batch = await self._create(caller, name, input_file_id)
+        try:
+            await self._fill(caller, batch, lines)
+        except BaseException as error:
+            await self.store.delete(batch.id)
+            if isinstance(error, InvalidRequest):
+                error.param = "input_file_id"
+            raise
+        return await self.find(caller, batch.id)
+
+    async def _fill(self, caller: ApiKey, batch: Batch, lines: AsyncGenerator[bytes, None]) -> None:
+        gathered: list[NewRequest] = []
+        models = set[str]()
+        size_bytes, number = 0, 0
+        async with aclosing(lines):
+            async for line in lines:
+                number += 1
+                if line.strip():
+                    gathered.append(self.decode_line(line, f"line {number}"))
+                    size_bytes += len(line)
+                if len(gathered) == _AT_ONCE or size_bytes > _FILLED_BYTES:
+                    models |= await self._add(caller, batch, gathered, is_open=False)
+                    gathered, size_bytes = [], 0
+        models |= await self._add(caller, batch, gathered, is_open=False)
+        if not models:
+            raise InvalidRequest("The file holds no requests.", "input_file_id")
+        await self.store.open_batch(batch, models)
+
+    async def _add(
+        self, caller: ApiKey, batch: Batch, requests: Sequence[NewRequest], *, is_open: bool = True
+    ) -> set[str]:
+        """The models of the requests, once they are there."""
         sealed: list[Sealed] = []
         for place, request in enumerate(requests):
             if place % _AT_ONCE == 0:
                 await asyncio.sleep(0)
             sealed.append(self._sealed(caller.organisation_id, request))
         now = self.store.clock()
-        await self.store.add(Addition(caller.organisation_id, batch.id, batch.expires_at, caller.id, sealed, now))
+        addition = Addition(caller.organisation_id, batch.id, batch.expires_at, caller.id, sealed, now)
+        await self.store.add(addition, is_open=is_open)
+        return {request.model for request in sealed}
 
     def _sealed(self, organisation_id: str, new: NewRequest) -> Sealed:
         try:
@@ -169,48 +214,62 @@ class Batches:
         return await self.find(caller, batch_id)
 
     async def requests(
-        self, caller: ApiKey, batch_id: str, limit: int, after: int = 0, states: Iterable[State] = ()
+        self, caller: ApiKey, batch_id: str, limit: int, after: str | None = None, states: Iterable[State] = ()
     ) -> tuple[list[BatchRequest], bool]:
-        """The first `limit` requests in one of these states, or in any, of those behind number `after`; and
-        whether there are more."""
-        await self.find(caller, batch_id)
+        """The first `limit` requests in one of these states, or in any, of those behind the one that is called `after`;
+        and whether there are more."""
+        first = await self._number_after(caller, batch_id, after)
         wanted = set(states) or set(STATES)
         asked = [state if state in wanted else "" for state in STATES]
         rows = await self.store.database.rows(
             "SELECT request_id, number, name, model, state, created_at, ended_at FROM batch_requests"
             " WHERE batch_id = $1 AND number > $2 AND state IN ($3, $4, $5, $6) ORDER BY number LIMIT $7",
-            *(batch_id, after),
+            *(batch_id, first),
             *asked,
             limit + 1,
         )
         return [BatchRequest(*row) for row in rows[:limit]], len(rows) > limit
 
-    async def results(self, caller: ApiKey, batch_id: str, limit: int, after: int = 0) -> tuple[list[Result], bool]:
-        """The first results of those behind number `after`, at most `limit`, or 16 MiB of them; and whether there are
-        more."""
-        await self.find(caller, batch_id)
+    async def results(
+        self, caller: ApiKey, batch_id: str, limit: int, after: str | None = None
+    ) -> tuple[list[Result], bool]:
+        """The first results of those behind the request that is called `after`, at most `limit`, or 16 MiB of them; and
+        whether there are more."""
+        first = await self._number_after(caller, batch_id, after)
         sizes = await self.store.database.rows(
             "SELECT number, LENGTH(result) FROM batch_requests WHERE batch_id = $1 AND number > $2"
             " AND state IN ('succeeded', 'failed') ORDER BY number LIMIT $3",
-            *(batch_id, after, limit + 1),
+            *(batch_id, first, limit + 1),
         )
-        last, size_bytes = after, 0
+        last, size_bytes = first, 0
         for number, bytes_ in sizes[:limit]:
             size_bytes += bytes_
-            if last > after and size_bytes > _PAGE_BYTES:
+            if last > first and size_bytes > _PAGE_BYTES:
                 break
             last = number
         rows = await self.store.database.rows(
             "SELECT request_id, number, name, model, state, created_at, ended_at, result FROM batch_requests"
             " WHERE batch_id = $1 AND number > $2 AND number <= $3 AND state IN ('succeeded', 'failed')"
             " ORDER BY number",
-            *(batch_id, after, last),
+            *(batch_id, first, last),
         )
         results = [
             Result(BatchRequest(*row), self.store.open_result(caller.organisation_id, row[0], content))
             for *row, content in rows
         ]
         return results, any(number > last for number, _ in sizes)
+
+    async def _number_after(self, caller: ApiKey, batch_id: str, name: str | None) -> int:
+        """The place of the request that the last page ended with; 0 for the first page."""
+        await self.find(caller, batch_id)
+        if name is None:
+            return 0
+        rows = await self.store.database.rows(
+            "SELECT number FROM batch_requests WHERE batch_id = $1 AND name = $2", batch_id, name
+        )
+        if not rows:
+            raise InvalidRequest("pagination_token is none that a list has given.", "pagination_token")
+        return int(rows[0][0])
 
     async def request(
         self, caller: ApiKey, batch_id: str, name: str

@@ -32,7 +32,7 @@ def operation_of(method: str, path: str) -> tuple[str, Json] | None:
     """The path as the document has it, and the operation; where it has none, None. What has no parameters comes first,
     and a model's name may hold slashes."""
     for known in sorted(document()["paths"], key=lambda known: "{" in known):
-        pattern = re.escape(known).replace(r"\{model\}", ".+").replace(r"\{id\}", "[^/]+")
+        pattern = re.escape(known).replace(r"\{model\}", ".+").replace(r"\{id\}", "[^/:]+")
         if re.fullmatch(pattern, path, re.DOTALL):
             found = operations().get(("GET" if method == "HEAD" else method, known))
             return None if found is None else (known, found)

@@ -46,14 +46,14 @@ prices = { input = 0.10, output = 0.40 }
 # What is another one in each answer.
 OWN = [
     (
-        r'"(msg_|resp_|usr_|org_|file_)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}(_\w+)?"',
+        r'"(msg_|resp_|usr_|org_|file_|batch_)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}(_\w+)?"',
         r'"\1id\2"',
     ),
     (r'"fp_[0-9a-f]{10}"', '"fp"'),
     (r'"(created|created_at|completed_at)":[0-9]+', r'"\1":0'),
     (r'"[0-9-]{10}T[0-9:.]+Z"', '"time"'),
     (r'"ll_\w{8}…\w{4}"', '"key"'),
-    (r'"api_key_id":"\w{8}"', '"api_key_id":"key"'),
+    (r'api_key_id":"\w{8}"', 'api_key_id":"key"'),
 ]
 
 
@@ -165,12 +165,13 @@ def test_examples_are_answered_as_they_say(norway, method, path):
 
 
 def ask(server: ScriptedServer, method: str, path: str, dialect: str) -> Answer:
+    body = asked(method, path)
     if "/responses/{id}" in path:
-        body = json.dumps(asked("POST", "/v1/responses")).encode()
-        path = path.replace("{id}", post(server.port, "/v1/responses", server.api_key, body).json["id"])
+        before = json.dumps(asked("POST", "/v1/responses")).encode()
+        path = path.replace("{id}", post(server.port, "/v1/responses", server.api_key, before).json["id"])
     if "deferred" in path:
-        body = json.dumps(asked("POST", "/v1/chat/completions") | {"deferred": True}).encode()
-        kept = post(server.port, "/v1/chat/completions", server.api_key, body).json["request_id"]
+        before = json.dumps(asked("POST", "/v1/chat/completions") | {"deferred": True}).encode()
+        kept = post(server.port, "/v1/chat/completions", server.api_key, before).json["request_id"]
         server.wait_until(lambda: not server.pipeline.deferred._running)
         path = path.replace("{id}", kept)
     if "/files" in path:
@@ -179,8 +180,9 @@ def ask(server: ScriptedServer, method: str, path: str, dialect: str) -> Answer:
         if (method, path) == ("POST", "/v1/files"):
             return uploaded
         path = path.replace("{id}", uploaded.json["id"])
+    if "/batches" in path:
+        path = path.replace("{id}", only_batch(server, filled=body is None))
     path = path.replace("{model}", "all-minilm-l6-v2" if "embedding" in path else "grok-2-latest")
-    body = asked(method, path) if (method, path) in operations() else None
     if body is not None:
         return post(server.port, path, server.api_key, json.dumps(body).encode())
     headers = {"anthropic_version": "2023-06-01"} if dialect == "anthropic" else {}
@@ -190,6 +192,23 @@ def ask(server: ScriptedServer, method: str, path: str, dialect: str) -> Answer:
 def forget_files(server: ScriptedServer) -> None:
     for file in request(server.port, "GET", "/v1/files", x_api_key=server.api_key).json["data"]:
         request(server.port, "DELETE", f"/v1/files/{file['id']}", x_api_key=server.api_key, content_length="0")
+
+
+def only_batch(server: ScriptedServer, *, filled: bool) -> str:
+    """The id of the only batch that there is; with the request of the example, answered, where it is `filled`."""
+    for batch in request(server.port, "GET", "/v1/batches", x_api_key=server.api_key).json["batches"]:
+        server.run(server.pipeline.batches.store.delete(batch["batch_id"]))
+    body = json.dumps(asked("POST", "/v1/batches")).encode()
+    batch_id: str = post(server.port, "/v1/batches", server.api_key, body).json["batch_id"]
+    path = "/v1/batches/{id}/requests"
+    if filled:
+        body = json.dumps(asked("POST", path)).encode()
+        post(server.port, path.replace("{id}", batch_id), server.api_key, body)
+        while request(server.port, "GET", f"/v1/batches/{batch_id}", x_api_key=server.api_key).json["state"][
+            "num_pending"
+        ]:
+            pass
+    return batch_id
 
 
 def alike(answer: Any, example: Any) -> Any:

@@ -9,17 +9,18 @@ from leadline.dialects.answers import Form, record_once, send_recorded, start
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.openai.decode import Body, to_request
 from leadline.dialects.openai.encode import encode_answer
+from leadline.serving.codec import KeptAnswer
 from leadline.serving.pipeline import Caller, Pipeline
 from leadline.serving.replays import Recording
 
 _JSON = b"application/json"
 # The note on a kept answer that is told in the words before `tools`.
-_FUNCTIONS: Mapping[str, bytes] = {"openai": b"functions"}
+FUNCTIONS: Mapping[str, bytes] = {"openai": b"functions"}
 
 
 async def defer_chat(pipeline: Pipeline, caller: Caller, exchange: Exchange, body: Body, form: Form) -> None:
     """Admit a request, answer with its id, and run it without its client. With an Idempotency-Key it runs once."""
-    request, notes = to_request(body), _FUNCTIONS if body.speaks_of_functions else {}
+    request, notes = to_request(body), FUNCTIONS if body.speaks_of_functions else {}
     key = exchange.header(b"idempotency-key")
     told = msgspec.json.encode({"request_id": str(exchange.request_id)})
     if key is None:
@@ -45,5 +46,9 @@ async def show_deferred_completion(pipeline: Pipeline, caller: Caller, exchange:
     if kept is None:
         await exchange.respond(202, b"", [], _JSON)
     else:
-        functions = kept.notes.get("openai") == _FUNCTIONS["openai"]
-        await exchange.respond(200, encode_answer(kept, kept.answer, functions=functions), [], _JSON)
+        await exchange.respond(200, encode_kept(kept), [], _JSON)
+
+
+def encode_kept(kept: KeptAnswer) -> bytes:
+    """A completion that was kept, whichever dialect made it."""
+    return encode_answer(kept, kept.answer, functions=kept.notes.get("openai") == FUNCTIONS["openai"])

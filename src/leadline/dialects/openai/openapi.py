@@ -60,7 +60,7 @@ def _usage(prompt_tokens: int, completion_tokens: int, ticks: int) -> Usage:
     )
 
 
-_COMPLETION = ChatCompletion(
+COMPLETION = ChatCompletion(
     id=_ID,
     object="chat.completion",
     created=_AT,
@@ -109,7 +109,7 @@ OPERATIONS: Operations = {
     ("POST", "/v1/chat/completions"): Operation(
         "Answer a chat",
         ChatCompletion | Deferred,
-        _COMPLETION,
+        COMPLETION,
         description="Whole, or as a stream; with `deferred` the answer is an id, to fetch the completion by.",
         body=decode.Body,
         request={"model": _MODEL, "messages": [{"role": "user", "content": _QUESTION}]},
@@ -120,7 +120,7 @@ OPERATIONS: Operations = {
     ("GET", "/v1/chat/deferred-completion/{id}"): Operation(
         "Fetch a deferred completion, once",
         ChatCompletion,
-        _COMPLETION,
+        COMPLETION,
         description="Within 24 hours. Where the request failed, its refusal comes.",
         accepted="It still runs. Ask again.",
         refusals=(*OF_NAMED, *OF_ANSWERS),

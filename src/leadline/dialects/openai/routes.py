@@ -6,7 +6,7 @@ from leadline.dialects.answers import Form, answer_chat, collected
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.field_names import naming
 from leadline.dialects.limits import encode_limits
-from leadline.dialects.openai import files, models
+from leadline.dialects.openai import batches, files, models
 from leadline.dialects.openai.decode import Body, to_request
 from leadline.dialects.openai.decode_completion import Body as CompletionBody
 from leadline.dialects.openai.decode_completion import echoed
@@ -59,6 +59,7 @@ ROUTES = {
     ("GET", "/v1/chat/deferred-completion/{id}"): show_deferred_completion,
     ("POST", "/v1/embeddings"): create_embeddings,
     ("POST", "/v1/tokenize-text"): tokenize_text,
+    **batches.ROUTES,
     **files.ROUTES,
     **models.ROUTES,
 }

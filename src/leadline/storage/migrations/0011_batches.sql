@@ -1,6 +1,7 @@
 -- Batches of requests that run when there is room. A request's id is the one that it has in the ledger, from the moment
 -- on at which it was added; `name` is what its client calls it. `request` and `result` are sealed with the instance's
--- secret. What is `pending` has no charge; a result is written in one commit with its charge.
+-- secret. What is `pending` has no charge; a result is written in one commit with its charge. A batch that is not `open`
+-- is still being filled from its file, and nobody sees it.
 CREATE TABLE batches (
     id TEXT PRIMARY KEY,
     organisation_id TEXT NOT NULL,
@@ -11,6 +12,7 @@ CREATE TABLE batches (
     cancelled_at BIGINT,
     cancelled_because TEXT NOT NULL,
     input_file_id TEXT,
+    open BIGINT NOT NULL,
     requests BIGINT NOT NULL,
     bytes BIGINT NOT NULL
 );
