@@ -9,7 +9,7 @@ import pytest
 
 FOLDER = Path(__file__).parent
 DEADLINE_SECONDS = 600
-SCRIPTED = ("embeddings.test.mjs", "parameters.test.mjs")
+SCRIPTED = ("embeddings.test.mjs", "files.test.mjs", "parameters.test.mjs")
 pytestmark = pytest.mark.node
 
 

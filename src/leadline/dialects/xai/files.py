@@ -44,7 +44,9 @@ async def list_files(rpc: Rpc, wire: Any) -> Any:
     if wire.filter:
         raise InvalidRequest("filter is not supported. List all files.", "filter")
     if wire.sort_by not in _SORT_KEYS:
-        raise InvalidRequest("sort_by is not one of FilesSortBy.", "sort_by")
+        raise InvalidRequest(f"sort_by is no value of FilesSortBy: {wire.sort_by}.", "sort_by")
+    if wire.order not in (files.ASCENDING, files.DESCENDING):
+        raise InvalidRequest(f"order is no value of Ordering: {wire.order}.", "order")
     order = FileOrder(
         limit=wire.limit or _ON_A_PAGE,
         sort_by=_SORT_KEYS[wire.sort_by],
