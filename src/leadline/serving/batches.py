@@ -135,11 +135,10 @@ class Batches:
 
     async def add(self, caller: ApiKey, batch_id: str, requests: Sequence[NewRequest]) -> None:
         """Add the requests, all or none. They are charged to the caller's key."""
-        refuse_endpoint(caller, "batch")
-        refuse_endpoint(caller, "chat")
         if not 1 <= len(requests) <= MOST_ADDED:
             raise InvalidRequest(f"batch_requests must have 1 to {MOST_ADDED} entries.", "batch_requests")
         batch = await self.find(caller, batch_id)
+        refuse_endpoint(caller, "chat")
         if batch.input_file_id is not None:
             raise InvalidRequest("The requests of this batch come from its file, so none are added.", "batch_id")
         await self._add(caller, batch, requests)

@@ -24,13 +24,13 @@ from leadline.serving.compaction import compaction_request, open_context, seal_c
 from leadline.serving.generation import Call, Generation, LookUp, nothing_more
 from leadline.serving.stored import kept_of
 
-_NOTE = "xai"
+NOTE = "xai"
 
 
 async def get_completion(rpc: Rpc, wire: Any) -> Any:
     async with await _begin(rpc, wire, stream=False) as generation:
         answer = await fold(rpc, generation, _keep(rpc, wire, generation))
-    return encode_completion(generation, answer, _settings(wire), _seal(rpc, wire))
+    return encode_completion(generation, answer, settings_of(wire), _seal(rpc, wire))
 
 
 async def get_completion_chunk(rpc: Rpc, wire: Any) -> None:
@@ -49,8 +49,8 @@ async def get_completion_chunk(rpc: Rpc, wire: Any) -> None:
 
 async def start_deferred_completion(rpc: Rpc, wire: Any) -> Any:
     generation = await _begin(rpc, wire, stream=False)
-    deferring, note = rpc.pipeline.deferred, _settings(wire).SerializeToString()
-    deferring.run(deferring.make(generation, {_NOTE: note}, partial(_told, rpc)))
+    deferring, note = rpc.pipeline.deferred, settings_of(wire).SerializeToString()
+    deferring.run(deferring.make(generation, {NOTE: note}, partial(_told, rpc)))
     return deferred.StartDeferredResponse(request_id=str(rpc.request_id))
 
 
@@ -116,13 +116,25 @@ async def fold(
 
 def encode_kept(kept: KeptAnswer) -> Any:
     """An answer that was kept, whichever dialect made it."""
-    note = kept.notes.get(_NOTE)
+    note = kept.notes.get(NOTE)
     settings = None if note is None else chat.RequestSettings.FromString(note)
     return encode_completion(kept, kept.answer, settings)
 
 
 async def _begin(rpc: Rpc, wire: Any, *, stream: bool) -> Generation:
     """Admit a request for a completion. What refers to something stored is looked up once the limits let it in."""
+    with naming(FIELDS):
+        return await start(rpc, to_request(wire, ()), stream=stream, look_up=_look_up(rpc, wire))
+
+
+async def whole_request(rpc: Rpc, wire: Any) -> ChatRequest:
+    """The request in our own words, with all that it refers to; or why not."""
+    with naming(FIELDS):
+        return await _look_up(rpc, wire)(to_request(wire, ()))
+
+
+def _look_up(rpc: Rpc, wire: Any) -> LookUp:
+    """What gives a request its messages. Those that hold all they need are looked at here."""
     previous_id, pending = optional(wire, "previous_response_id"), _has_files(wire.messages)
     own = () if pending else to_messages(wire.messages, _seals(rpc))
 
@@ -137,8 +149,7 @@ async def _begin(rpc: Rpc, wire: Any, *, stream: bool) -> Generation:
             await _fetch_files(rpc, wire.messages)
         return replace(request, messages=(*before, *(own or to_messages(wire.messages, _seals(rpc)))))
 
-    with naming(FIELDS):
-        return await start(rpc, to_request(wire, ()), stream=stream, look_up=look_up)
+    return look_up
 
 
 def _has_files(messages: Any) -> bool:
@@ -157,12 +168,12 @@ def _keep(rpc: Rpc, wire: Any, generation: Generation) -> Callable[[tuple[ChatEv
     """Keep the answer with its charge, where that is asked for. Each batch is to be shown to what it gives."""
     if not wire.store_messages:
         return lambda _: None
-    collector, note = Collector(generation.choices), _settings(wire).SerializeToString()
+    collector, note = Collector(generation.choices), settings_of(wire).SerializeToString()
 
     def kept_with(batch: tuple[ChatEvent, ...]) -> KeptAnswer:
         answer = collector.add(batch)
         assert answer is not None, "only the last batch is kept with"
-        return kept_of(generation, answer, {_NOTE: note})
+        return kept_of(generation, answer, {NOTE: note})
 
     def keep(batch: tuple[ChatEvent, ...]) -> None:
         if not isinstance(batch[-1], Finished):
@@ -172,7 +183,7 @@ def _keep(rpc: Rpc, wire: Any, generation: Generation) -> Callable[[tuple[ChatEv
     return keep
 
 
-def _settings(wire: Any) -> Any:
+def settings_of(wire: Any) -> Any:
     """What the request asked for, as the answer tells it."""
     settings = chat.RequestSettings()
     for field, value in wire.ListFields():

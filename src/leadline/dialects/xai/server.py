@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from leadline.dialects.exchange import LARGEST_BODY_BYTES
-from leadline.dialects.xai import chat, files, keys, models, sample, tokenize
+from leadline.dialects.xai import batches, chat, files, keys, models, sample, tokenize
 from leadline.dialects.xai.service import Service
 from leadline.serving.pipeline import Pipeline
 
@@ -37,6 +37,7 @@ HANDLERS = {
     **tokenize.HANDLERS,
     **sample.HANDLERS,
     **files.HANDLERS,
+    **batches.HANDLERS,
 }
 _INSTEAD: Mapping[str, str] = {
     "xai_api.Image": "No model here makes images. Models.ListLanguageModels lists those that write.",
