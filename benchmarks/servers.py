@@ -30,7 +30,7 @@ _LOOK_EVERY_SECONDS = 0.05
 _PASSWORD = "correct horse battery staple"
 _CPU_CLOCK = 2
 # The benchmark asks more than one client may; what a limit costs is measured, what it refuses is not.
-_LIMITS = """\
+LIMITS = """\
 [limits.default]
 requests_per_second = 0
 requests_per_minute = 0
@@ -75,7 +75,7 @@ def prepare(data: Path) -> str:
     """Make an instance with the default model and credits. Returns its key."""
     MODELS.mkdir(parents=True, exist_ok=True)
     (data / "models").symlink_to(MODELS.absolute(), target_is_directory=True)
-    (data / "leadline.toml").write_text(_LIMITS, "utf-8")
+    (data / "leadline.toml").write_text(LIMITS, "utf-8")
     _leadline(data, _PULL_SECONDS, "models", "pull", "--json")
     account = ("--email", "alice@northwind.example", "--org", "Northwind", "--credit", "100")
     made = _leadline(data, _COMMAND_SECONDS, "init", *account, "--yes", "--json", "--password-stdin")

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -58,8 +59,13 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """`fp_` and ten hex digits over all that changes answers: weights, engine version, settings."""
-        facts = (*self.engine.facts(self.upstream_model).fingerprint, f"context {self.context}")
-        return "fp_" + hashlib.sha256("\n".join(facts).encode()).hexdigest()[:10]
+        return _fingerprint(self.engine.facts(self.upstream_model).fingerprint, self.context)
+
+
+@lru_cache(maxsize=1024)
+def _fingerprint(facts: tuple[str, ...], context: int | None) -> str:
+    said = "\n".join((*facts, f"context {context}"))
+    return "fp_" + hashlib.sha256(said.encode()).hexdigest()[:10]
 
 
 class Named(Protocol):

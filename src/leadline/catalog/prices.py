@@ -20,7 +20,7 @@ class PriceHistory(Protocol):
         """The prices of a request that was admitted then."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tier:
     """Ticks per token and kind, for all tokens of one request."""
 
@@ -43,11 +43,11 @@ class Tier:
     def most(self, prompt_tokens: int, output_tokens: int) -> Ticks:
         return Ticks(prompt_tokens * self.most_per_prompt_token + output_tokens * self.most_per_output_token)
 
-    @property
+    @cached_property
     def most_per_prompt_token(self) -> Ticks:
         return max(self.input, self.cached_input, self.image)
 
-    @property
+    @cached_property
     def most_per_output_token(self) -> Ticks:
         return max(self.output, self.reasoning)
 
@@ -90,6 +90,8 @@ class Prices:
 
     def most(self, prompt_tokens: int, output_tokens: int) -> Ticks:
         """The most that a request with at most so many tokens can cost, whatever kinds of token they are."""
+        if not self._is_long(prompt_tokens):
+            return self.short.most(prompt_tokens, output_tokens)
         return max(tier.most(tokens, output_tokens) for tier, tokens in self._tiers_up_to(prompt_tokens))
 
     def affordable_output_tokens(self, prompt_tokens: int, ticks: int) -> int:

@@ -138,6 +138,11 @@ class ChatRequest:
         """Whether it asks for thoughts."""
         return self.effort not in (None, "none")
 
+    @property
+    def continues(self) -> bool:
+        """Whether it asks for what follows its prompts."""
+        return bool(self.prompts) and self.vectors is None
+
     def apart(self) -> tuple["ChatRequest", ...]:
         """A request for each prompt, with its share of the choices; itself where it has messages."""
         if len(self.prompts) < 2:

@@ -1,22 +1,26 @@
 """What the money path and the engines call a field is not what every endpoint calls it."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from leadline.errors import InvalidRequest
 
 
-@contextmanager
-def naming(fields: Mapping[str, str]) -> Iterator[None]:
+class naming:
     """What is refused inside names the field as its endpoint does, in its message too: `fields` by their inner names,
     in which `[]` stands for any index. What lies inside of a field goes with it."""
-    try:
-        yield
-    except InvalidRequest as error:
-        error.param = _renamed(error.param or "", fields) or None
-        error.args = (_renamed(str(error), fields),)
-        raise
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self._fields = fields
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InvalidRequest):
+            error.param = _renamed(error.param or "", self._fields) or None
+            error.args = (_renamed(str(error), self._fields),)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def generate(engine: Engine, request: ChatRequest, prompt_estimate: int) -> Batc
     if request.vectors is not None:
         return embed(engine, request, prompt_estimate)
     if request.choices == 1:
-        return _choice(engine, request, prompt_estimate)
+        return _choice(engine, request, prompt_estimate) if request.stop else engine.generate(request)
     return _side_by_side(engine, request, prompt_estimate)
 
 

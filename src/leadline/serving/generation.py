@@ -175,7 +175,10 @@ class Generation:
         ledger goes on trying by itself."""
         try:
             if not self._late:
-                await _despite_cancellation(asyncio.ensure_future(self._settled_in_time()))
+                if self._settlement is not None and self._settlement.done():
+                    self._settlement.result()
+                else:
+                    await _despite_cancellation(asyncio.ensure_future(self._settled_in_time()))
         finally:
             self._admitted.use.close()
             self.ended(self)
@@ -197,11 +200,10 @@ class Generation:
             self._admitted.admission.close(usage.prompt_tokens + usage.output_tokens + usage.reasoning_tokens)
         # Where the disk refuses, the client hears so at once, and the ledger settles without him.
         seconds = 0 if isinstance(self._failure, DatabaseUnusable) else self.commit_seconds
-        done, _ = await asyncio.wait([self._settlement], timeout=seconds)
-        self._late = not done
-        if done:
+        self._late = not await _done_within(self._settlement, seconds)
+        if not self._late:
             self._settlement.result()
-        return bool(done)
+        return not self._late
 
     def _how_it_ended(self) -> Outcome:
         """What is to be written; asked anew for each try."""
@@ -263,6 +265,26 @@ def estimated_prompt_tokens(request: ChatRequest) -> int:
                 case _:
                     pass
     return max(1, size // 4)
+
+
+async def _done_within(future: "asyncio.Future[None]", seconds: float) -> bool:
+    """Whether `future` is done in time. It is left alone where it is not, and where its waiter is cancelled."""
+    if not future.done():
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+
+        def wake(_: object = None) -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        timer = loop.call_later(seconds, wake)
+        future.add_done_callback(wake)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            future.remove_done_callback(wake)
+    return future.done()
 
 
 async def _despite_cancellation(task: "asyncio.Future[Any]") -> None:

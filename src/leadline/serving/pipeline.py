@@ -1,7 +1,7 @@
 """The money path, written once: authenticate, limit, reserve, generate, settle."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager, closing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -12,7 +12,7 @@ from leadline.catalog.catalog import Catalog, Model
 from leadline.catalog.prices import Prices
 from leadline.chat.request import ChatRequest, Image, Message, ToolResult
 from leadline.clock import Clock, now_microseconds
-from leadline.engines.engine import Token
+from leadline.engines.engine import Capability, Token, Use
 from leadline.errors import InvalidRequest, LeadlineError, ModelNotFound, PermissionDenied
 from leadline.ledger.books import Hold
 from leadline.ledger.ledger import Ledger
@@ -109,7 +109,7 @@ class Pipeline:
         async with self._tokenizer(caller, request.model) as model:
             request = _without_wishes(model, await look_up(request))
             _refuse_what_it_lacks(model, request)
-            exact = await model.engine.count_prompt_tokens(replace(request, model=model.upstream_model))
+            exact = await _exact_prompt_tokens(model, request)
         if exact is None:
             raise InvalidRequest(f"The engine behind {model.name} cannot count tokens.", "model")
         return exact
@@ -208,8 +208,8 @@ class Pipeline:
             if call.batched
             else enter(organisation_id, model.name, caller.id, caller.name, caller.limit)
         )
-        with ExitStack() as refused:
-            refused.callback(admission.close)
+        use: Use | None = None
+        try:
             refuse_endpoint(caller, call.scope)
             self._refuse_model(caller, model)
             request = _without_wishes(model, await call.look_up(request))
@@ -222,14 +222,16 @@ class Pipeline:
             self._refuse_without_means(request, prices, hold)
             # Before money is set aside: it may wait for a load.
             use = await model.engine.take()
-            refused.callback(use.close)
-            upstream = replace(request, model=model.upstream_model)
-            size = await self._affordable(model, upstream, await self._size(model, upstream), prices, hold)
+            size = await self._affordable(model, request, await self._size(model, request), prices, hold)
             admission.take_tokens(size.tokens)
             hold.ticks = prices.most(size.prompt_tokens, size.output_tokens * size.choices)
             self.ledger.reserve(hold)
-            refused.pop_all()
-        upstream = replace(upstream, max_output_tokens=size.output_tokens)
+        except BaseException:
+            if use is not None:
+                use.close()
+            admission.close()
+            raise
+        upstream = replace(request, model=model.upstream_model, max_output_tokens=size.output_tokens)
         admitted = Admitted(request, upstream, call, model, prices, hold, admission, use)
         return self.running.begin(Generation(admitted, self.ledger, self.clock))
 
@@ -243,21 +245,21 @@ class Pipeline:
     async def _size(self, model: Model, request: ChatRequest) -> Size:
         """An upper bound that costs nothing to know; the tokenizer is asked only where that bound decides."""
         asked = 0 if request.vectors else request.max_output_tokens or model.default_max_output_tokens
-        prompts = [await self._prompt_size(model, one, asked) for one in request.apart()]
-        if model.context is not None:
+        context = model.context
+        prompts = [await self._prompt_size(model, context, one, asked) for one in request.apart()]
+        if context is not None:
             # Where nobody counts and the bound leaves no room, the engine alone knows whether it fits.
-            left = model.context - max(prompts)
-            asked = min(asked, left or model.context - min(model.context - 1, estimated_prompt_tokens(request)))
+            left = context - max(prompts)
+            asked = min(asked, left or context - min(context - 1, estimated_prompt_tokens(request)))
         return Size(sum(prompts), asked, request.choices)
 
-    async def _prompt_size(self, model: Model, request: ChatRequest, asked: int) -> int:
+    async def _prompt_size(self, model: Model, context: int | None, request: ChatRequest, asked: int) -> int:
         """An upper bound of one prompt's tokens; the exact number where an answer of `asked` tokens may not fit. There
         must be room for one token of an answer, if one is asked for."""
-        context = model.context
         most = model.engine.most_prompt_tokens(request)
         if context is None or most + asked <= context:
             return most
-        exact = await model.engine.count_prompt_tokens(request)
+        exact = await _exact_prompt_tokens(model, request)
         if exact is not None and exact + min(asked, 1) > context:
             raise InvalidRequest(
                 f"This model's context is {context} tokens, but the prompt has {exact}. Send a shorter prompt.",
@@ -270,7 +272,7 @@ class Pipeline:
         much."""
         if prices.most(size.prompt_tokens, size.output_tokens * size.choices) <= self.ledger.available_ticks(hold):
             return size
-        exact = [await model.engine.count_prompt_tokens(one) for one in request.apart()]
+        exact = [await _exact_prompt_tokens(model, one) for one in request.apart()]
         counted = [tokens for tokens in exact if tokens is not None]
         if len(counted) == len(exact):
             size = replace(size, prompt_tokens=sum(counted))
@@ -299,6 +301,11 @@ class Pipeline:
             )
 
 
+async def _exact_prompt_tokens(model: Model, request: ChatRequest) -> int | None:
+    """None where the engine cannot tell."""
+    return await model.engine.count_prompt_tokens(replace(request, model=model.upstream_model))
+
+
 def _without_wishes(model: Model, request: ChatRequest) -> ChatRequest:
     """A model that cannot think is not told how hard to."""
     effort = request.effort
@@ -307,20 +314,28 @@ def _without_wishes(model: Model, request: ChatRequest) -> ChatRequest:
     return replace(request, effort=None)
 
 
+# What a model must be able to do for a request that wants it, the field that says so, and what it is called.
+_WANTED: tuple[tuple[Capability, Callable[[ChatRequest], bool], str, str], ...] = (
+    ("chat", lambda request: not request.prompts, "model", "chat"),
+    (
+        "completions",
+        lambda request: request.continues,
+        "model",
+        "completions of plain text",
+    ),
+    ("embeddings", lambda request: request.vectors is not None, "model", "embeddings"),
+    ("reasoning", lambda request: request.thinks, "reasoning_effort", "parameter reasoningEffort: it has no thinking"),
+    ("tools", lambda request: bool(request.tools) and request.tool_choice.mode != "none", "tools", "tools"),
+    ("json", lambda request: request.json_format is not None, "response_format", "JSON answers"),
+    ("logprobs", lambda request: request.top_logprobs is not None, "logprobs", "log probabilities"),
+)
+
+
 def _refuse_what_it_lacks(model: Model, request: ChatRequest) -> None:
     """What would change the answer's form or meaning is refused by name on a model that lacks it."""
     capabilities = model.capabilities
-    lacking = [
-        ("chat", not request.prompts, "model", "chat"),
-        ("completions", bool(request.prompts) and request.vectors is None, "model", "completions of plain text"),
-        ("embeddings", request.vectors is not None, "model", "embeddings"),
-        ("reasoning", request.thinks, "reasoning_effort", "parameter reasoningEffort: it has no thinking"),
-        ("tools", bool(request.tools) and request.tool_choice.mode != "none", "tools", "tools"),
-        ("json", request.json_format is not None, "response_format", "JSON answers"),
-        ("logprobs", request.top_logprobs is not None, "logprobs", "log probabilities"),
-    ]
-    for capability, wanted, param, words in lacking:
-        if wanted and capability not in capabilities:
+    for capability, wants, param, words in _WANTED:
+        if capability not in capabilities and wants(request):
             raise InvalidRequest(f"The model {model.name} does not support {words}.", param)
     if "vision" not in capabilities and any(_has_image(message) for message in request.messages):
         raise InvalidRequest(

@@ -19,11 +19,12 @@ _log = logging.getLogger("leadline.serving")
 class Running:
     keys: ApiKeys
     ledger: Ledger
-    _generations: dict[Generation, Usage] = field(default_factory=dict)
+    # What each had used when it was looked at last.
+    _generations: dict[Generation, Usage | None] = field(default_factory=dict)
 
     def begin(self, generation: Generation) -> Generation:
         """Watch over `generation` until it has ended."""
-        self._generations[generation] = Usage()
+        self._generations[generation] = None
         generation.ended = self._end
         return generation
 
@@ -61,7 +62,7 @@ class Running:
         moved = {
             generation: generation.usage
             for generation, before in self._generations.items()
-            if generation.streams and generation.usage != before
+            if generation.streams and generation.usage != (before or Usage())
         }
         if moved:
             await self.ledger.checkpoint([generation.progress() for generation in moved])

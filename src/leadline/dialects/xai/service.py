@@ -36,10 +36,19 @@ class Service(grpc.GenericRpcHandler):
     for_any_key: frozenset[str]
     instead: Mapping[str, str]
     _running: set[Rpc] = field(default_factory=set)
+    _made: dict[str, Any] = field(default_factory=dict)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Bytes come in and go out; what is in them is parsed only once the key was checked."""
         path = str(handler_call_details.method)
+        made = self._made.get(path)
+        if made is None:
+            made = self._handler(path)
+            if path in METHODS:  # others would be remembered without end
+                self._made[path] = made
+        return made
+
+    def _handler(self, path: str) -> Any:
         method, handler = METHODS.get(path), self.handlers.get(path)
         if method is None or handler is None:
             return grpc.stream_stream_rpc_method_handler(partial(self._refuse, path))

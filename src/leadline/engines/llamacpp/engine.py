@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -152,15 +152,7 @@ class LlamaCppEngine:
     def facts(self, model: str) -> ModelFacts:
         if self._weights is None:
             return ModelFacts(None, _CAPABILITIES)
-        thinks: frozenset[Capability] = frozenset(("reasoning",) if self._weights.template.thinking else ())
-        facts = (
-            f"weights {self._weights.digest}",
-            f"xllamacpp {_version()}",
-            f"context {self.settings.context_tokens}",
-            f"sampling {SAMPLING}",
-        )
-        capabilities = _EMBEDS if self._weights.embeds else _CAPABILITIES | thinks
-        return ModelFacts(self.settings.context_tokens, capabilities, facts)
+        return _facts(self._weights, self.settings.context_tokens)
 
     def leaves_room(self, request: ChatRequest) -> bool:
         if self._child is None:
@@ -416,6 +408,18 @@ def _parser(request: ChatRequest, template: ChatTemplate, *, in_thoughts: bool) 
     thinking = template.thinking if not request.prompts else None
     offered, parallel = offered_tools(request), request.parallel_tool_calls
     return OutputParser(template.calls, thinking, offered, in_thoughts=in_thoughts, parallel=parallel)
+
+
+@lru_cache
+def _facts(weights: Weights, context_tokens: int) -> ModelFacts:
+    thinks: frozenset[Capability] = frozenset(("reasoning",) if weights.template.thinking else ())
+    facts = (
+        f"weights {weights.digest}",
+        f"xllamacpp {_version()}",
+        f"context {context_tokens}",
+        f"sampling {SAMPLING}",
+    )
+    return ModelFacts(context_tokens, _EMBEDS if weights.embeds else _CAPABILITIES | thinks, facts)
 
 
 @cache
