@@ -1,7 +1,8 @@
 """What the money path and the engines call a field is not what every endpoint calls it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from leadline.errors import InvalidRequest
 
