@@ -34,7 +34,7 @@ class GrpcServer:
     async def start(cls, pipeline: Pipeline, hosts: tuple[str, ...], port: int, settings: Grpc) -> "GrpcServer":
         """Listen on the first of `hosts`, and on the others where that can be done; port 0 picks a free one."""
         credentials = _credentials(settings)
-        server, service = grpc_server(pipeline)
+        server, service = grpc_server(pipeline, reflects=settings.reflection)
         port = _listen(server, hosts[0], port, credentials)
         for host in hosts[1:]:
             with contextlib.suppress(GrpcPortInUse):
@@ -44,6 +44,7 @@ class GrpcServer:
 
     async def drain(self, seconds: float) -> None:
         """Take no more calls; end those that run after `seconds`, with an error that says why."""
+        self._service.draining.set()
         stopped = asyncio.ensure_future(self._server.stop(seconds + SETTLE_SECONDS))
         done, _ = await asyncio.wait([stopped], timeout=seconds)
         if not done:

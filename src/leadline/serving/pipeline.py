@@ -76,6 +76,11 @@ class Pipeline:
     batches: Batches
     clock: Clock = now_microseconds
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a model can answer now."""
+        return any(model.engine.status.ready for model in self.catalog.models)
+
     def authenticate(self, api_key: str | None) -> Caller:
         """Who calls, or Unauthenticated; PermissionDenied where the organisation is suspended."""
         caller = self.keys.authenticate(api_key)

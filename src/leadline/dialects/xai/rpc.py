@@ -5,6 +5,7 @@ A method is in a table of its service's module, under its path, and is a corouti
 - unary: `(rpc, message) -> answer`
 - server stream: `(rpc, message) -> None`; it writes with `rpc.write`
 - client stream: `(rpc, messages) -> answer`
+- both: `(rpc, messages) -> None`; it writes with `rpc.write`
 
 What it takes is known from the protos; what it gives is a message, or the bytes of one.
 """
@@ -53,6 +54,8 @@ class Rpc:
     path: str
     context: Any
     task: "asyncio.Task[Any]"
+    # Set when the server takes no more calls.
+    draining: asyncio.Event
     request_id: uuid.UUID = field(default_factory=new_uuid)
     # Whether it is this server that ends the call.
     stopping: bool = False

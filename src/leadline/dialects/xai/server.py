@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from leadline.dialects.exchange import LARGEST_BODY_BYTES
-from leadline.dialects.xai import batches, chat, files, keys, models, sample, tokenize
+from leadline.dialects.xai import batches, chat, files, health, keys, models, reflection, sample, tokenize
 from leadline.dialects.xai.service import Service
 from leadline.serving.pipeline import Pipeline
 
@@ -38,16 +38,22 @@ HANDLERS = {
     **sample.HANDLERS,
     **files.HANDLERS,
     **batches.HANDLERS,
+    **health.HANDLERS,
 }
+_NO_REFLECTION = "Reflection is off. Use the .proto files, or set reflection = true under [grpc] in leadline.toml."
 _INSTEAD: Mapping[str, str] = {
     "xai_api.Image": "No model here makes images. Models.ListLanguageModels lists those that write.",
     "xai_api.Video": "No model here makes videos. Models.ListLanguageModels lists those that write.",
     "xai_api.Documents": "There is no document search here. Send what the model shall know in the messages.",
+    "grpc.reflection.v1.ServerReflection": _NO_REFLECTION,
+    "grpc.reflection.v1alpha.ServerReflection": _NO_REFLECTION,
     "collections.Collections": "There are no collections here. Send what the model shall know in the messages.",
 }
 
 
-def grpc_server(pipeline: Pipeline) -> tuple[Any, Service]:
-    """A server that listens nowhere yet, and what answers its calls."""
-    service = Service(pipeline, HANDLERS, keys.FOR_ANY_KEY, _INSTEAD)
+def grpc_server(pipeline: Pipeline, *, reflects: bool) -> tuple[Any, Service]:
+    """A server that listens nowhere yet, and what answers its calls. `reflects`: it tells holders of a key what methods
+    there are."""
+    handlers = {**HANDLERS, **reflection.HANDLERS} if reflects else HANDLERS
+    service = Service(pipeline, handlers, keys.FOR_ANY_KEY, _INSTEAD)
     return grpc.aio.server(handlers=(service,), options=OPTIONS), service

@@ -35,6 +35,8 @@ class Service(grpc.GenericRpcHandler):
     handlers: Handlers
     for_any_key: frozenset[str]
     instead: Mapping[str, str]
+    # Set when no more calls are taken.
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
     _running: set[Rpc] = field(default_factory=set)
     _made: dict[str, Any] = field(default_factory=dict)
 
@@ -53,6 +55,16 @@ class Service(grpc.GenericRpcHandler):
         if method is None or handler is None:
             return grpc.stream_stream_rpc_method_handler(partial(self._refuse, path))
         kind = message_class(method.input_type)
+        if method.client_streaming and method.server_streaming:
+
+            async def converse(messages: AsyncIterator[bytes], context: Any) -> None:
+                async def work(rpc: Rpc) -> bytes:
+                    await handler(rpc, rpc.received(messages, kind))
+                    return b""
+
+                await self._answer(path, context, work)
+
+            return grpc.stream_stream_rpc_method_handler(converse)
         if method.client_streaming:
 
             async def take_all(messages: AsyncIterator[bytes], context: Any) -> bytes:
@@ -94,7 +106,7 @@ class Service(grpc.GenericRpcHandler):
     async def _answer(self, path: str, context: Any, work: Work) -> bytes:
         task = asyncio.current_task()
         assert task is not None
-        rpc, began = Rpc(self.pipeline, path, context, task), time.monotonic()
+        rpc, began = Rpc(self.pipeline, path, context, task, self.draining), time.monotonic()
         error: LeadlineError | None = None
         self._running.add(rpc)
         code = "OK"
