@@ -9,6 +9,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from leadline.operations.housekeeping import keep_house
 from leadline.serving import files
 from tests.raw import Answer, Raw, head, parse, post, post_form, request, upload
 from tests.scripted.server import EMAIL, ScriptedServer
@@ -308,7 +309,9 @@ def test_files_outlive_a_restart_and_halves_do_not(server):
     file_id = upload(server.port, server.api_key, "a", b"hello").json["id"]
     (server.data / "files" / "file_0.part").write_bytes(b"half")
     server.restart()
-    server.run(server.pipeline.files.clean())
+    tidying = asyncio.run_coroutine_threadsafe(keep_house(server.instance, server.pipeline), server.loop)
+    server.wait_until(lambda: len(contents(server)) == 1)
+    tidying.cancel()
     assert [path.name for path in contents(server)] == [file_id]
     assert ask(server, "GET", f"{FILES}/{file_id}/content").body == b"hello"
 

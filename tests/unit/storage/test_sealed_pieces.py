@@ -88,6 +88,16 @@ def test_pieces_that_are_missing_or_elsewhere_are_found(tmp_path: Path, what: st
         read(tmp_path / "a")
 
 
+def test_a_piece_does_not_open_at_anothers_place(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    (tmp_path / "a").write_bytes(MUTILATIONS["swapped"]((tmp_path / "a").read_bytes()))
+    reader = SealedReader(tmp_path / "a", SEALER, PLACE, len(CONTENT))
+    for number in (0, 1):
+        with pytest.raises(Damaged):
+            reader.read(number)
+    reader.close()
+
+
 def test_a_cut_is_found_even_if_the_size_was_cut_with_it(tmp_path: Path) -> None:
     """The last piece is sealed as the last one."""
     write(tmp_path / "a")
