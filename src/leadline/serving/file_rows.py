@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from leadline.errors import InvalidRequest
+from leadline.serving.file_filter import conditions_of
 from leadline.storage.database import Database, Write
 
 SortKey = Literal["created_at", "filename", "size"]
@@ -33,13 +34,15 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class FileOrder:
-    """Which files, in which order. `after` is the id of the file behind which the page begins; `token`, which wins, is
-    that of the page before, and good also where that file was deleted meanwhile."""
+    """Which files, in which order. `filter` is in the words of `file_filter.py`. `after` is the id of the file behind
+    which the page begins; `token`, which wins, is that of the page before, and good also where that file was deleted
+    meanwhile."""
 
     limit: int = 100
     sort_by: SortKey = "created_at"
     ascending: bool = False
     purpose: str | None = None
+    filter: str | None = None
     after: str | None = None
     token: str | None = None
 
@@ -67,7 +70,7 @@ async def find_row(database: Database, organisation_id: str, file_id: str, now: 
 
 
 async def page_of_rows(database: Database, organisation_id: str, order: FileOrder, now: int) -> FilePage:
-    """InvalidRequest that names `limit`, `after` or `pagination_token`."""
+    """InvalidRequest that names `limit`, `filter`, `after` or `pagination_token`."""
     if not 1 <= order.limit <= MOST_ON_A_PAGE:
         raise InvalidRequest(f"limit must be an integer from 1 to {MOST_ON_A_PAGE}.", "limit")
     place = await _place_of(database, organisation_id, order, now)
@@ -77,6 +80,8 @@ async def page_of_rows(database: Database, organisation_id: str, order: FileOrde
     if order.purpose is not None:
         values.append(order.purpose)
         conditions.append(f"purpose = ${len(values)}")
+    if order.filter:
+        conditions += conditions_of(order.filter, values)
     if place is not None:
         values += [place.key, place.id]
         conditions.append(f"({key}, id) {sign} (${len(values) - 1}, ${len(values)})")

@@ -161,7 +161,13 @@ BAD_QUERIES = {
     "limit": ["0", "10001", "x"],
     "order": ["up"],
     "sort_by": ["purpose"],
-    "filter": ["size_bytes%3E1"],
+    "filter": [
+        "size_bytes",
+        "name%3D1",
+        "purpose%3D%22x%22",
+        "NOT%20name%3D%22a%22",
+        "size_bytes%3E1%20OR%20name%3D%22a%22",
+    ],
     "pagination_token": ["x", "%FF"],
 }
 

@@ -152,8 +152,49 @@ async def test_after_and_purpose_choose_from_a_list(store: Files) -> None:
     assert await names(store, FileOrder(purpose="batch")) == []
 
 
+FILTERS = {
+    'name = "a"': "a",
+    'file_name != "a"': "bc",
+    "size_bytes >= 2 AND size_bytes<3": "b",
+    " size_bytes > 0 AND expires_at = null ": "ab",
+    "expires_at != null": "c",
+    'created_at <= "2027-01-13T13:00:00+01:00"': "abc",
+    'created_at > "2027-01-13T12:00:00Z"': "",
+    'expires_at > "2027-01-13T12:59:59.5Z"': "c",
+    r'name = "\\a" AND size_bytes = 1': "",
+}
+
+
+@pytest.mark.parametrize("asked", FILTERS)
+async def test_a_filter_lets_through_what_it_says(store: Files, asked: str) -> None:
+    await keep(store, b"x", "a")
+    await keep(store, b"xx", "b")
+    await keep(store, b"xxx", "c", term=3600)
+    assert await names(store, FileOrder(filter=asked, sort_by="filename", ascending=True)) == list(FILTERS[asked])
+    page = await store.page(ALICE, FileOrder(1, filter="size_bytes > 1", purpose="test"))
+    assert await names(store, FileOrder(1, filter="size_bytes > 1", purpose="test", token=page.token)) == ["b"]
+
+
 WRONG_ORDERS = {
     "limit": [FileOrder(0), FileOrder(-1), FileOrder(10_001)],
+    "filter": [
+        FileOrder(filter=asked)
+        for asked in (
+            *(
+                "x",
+                "name",
+                "name =",
+                "name = a",
+                "name = 5",
+                'size_bytes = "5"',
+                "size_bytes < null",
+                "size_bytes = 1e3",
+            ),
+            *("name = null AND", "name = null OR name = null", "(name = null)", "-name = null", "created_at > 5"),
+            *('created_at > "today"', 'created_at > "2027-01-13T12:00:00"', "size_bytes = 99999999999999999999"),
+            *('purpose = "x"', "name = null; DROP TABLE files", 'name = "a" ' + "AND name = null " * 100),
+        )
+    ],
     "after": [FileOrder(after="file_0", sort_by="size")],
     "pagination_token": [FileOrder(token=token) for token in ("x", "ø", "k6RzaXplAaE", "gA", "a" * 999, "gqFh")],
 }

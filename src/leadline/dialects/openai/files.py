@@ -140,13 +140,12 @@ def _order(query: Mapping[str, str]) -> FileOrder:
         raise InvalidRequest("order must be asc or desc.", "order")
     if by not in _SORT_KEYS:
         raise InvalidRequest(f"sort_by must be one of {', '.join(_SORT_KEYS)}.", "sort_by")
-    if query.get("filter"):
-        raise InvalidRequest("filter is not supported. List all files, or those of one purpose.", "filter")
     return FileOrder(
         limit=integer(query, "limit", ON_A_PAGE, 1, MOST_ON_A_PAGE),
         sort_by=_SORT_KEYS[by],
         ascending=way == "asc",
         purpose=query.get("purpose") or None,
+        filter=query.get("filter"),
         after=query.get("after"),
         token=query.get("pagination_token"),
     )

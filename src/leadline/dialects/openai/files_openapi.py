@@ -57,6 +57,7 @@ OPERATIONS: Operations = {
             Query("order", Literal["asc", "desc"], "`desc` where it is absent."),
             Query("sort_by", Literal["created_at", "filename", "size"], "`created_at` where it is absent."),
             Query("purpose", str, "Only files of this purpose."),
+            Query("filter", str, 'Comparisons joined by `AND`, such as `size_bytes > 1000 AND name != "notes.txt"`.'),
             Query("after", str, "The page begins behind the file of this id."),
             Query("pagination_token", str, "That of the page before."),
         ),

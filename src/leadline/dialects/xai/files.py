@@ -41,8 +41,6 @@ async def upload_file(rpc: Rpc, chunks: AsyncIterator[Any]) -> Any:
 
 
 async def list_files(rpc: Rpc, wire: Any) -> Any:
-    if wire.filter:
-        raise InvalidRequest("filter is not supported. List all files.", "filter")
     if wire.sort_by not in _SORT_KEYS:
         raise InvalidRequest(f"sort_by is no value of FilesSortBy: {wire.sort_by}.", "sort_by")
     if wire.order not in (files.ASCENDING, files.DESCENDING):
@@ -51,6 +49,7 @@ async def list_files(rpc: Rpc, wire: Any) -> Any:
         limit=wire.limit or _ON_A_PAGE,
         sort_by=_SORT_KEYS[wire.sort_by],
         ascending=wire.order == files.ASCENDING,
+        filter=wire.filter,
         token=wire.pagination_token,
     )
     page = await rpc.pipeline.list_files(rpc.caller, order)
