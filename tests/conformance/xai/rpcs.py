@@ -17,6 +17,8 @@ OPTIONS = (
     (ChannelOptions.SingleThreadedUnaryStream, 1),
 )
 Metadata = Sequence[tuple[str, str | bytes]]
+# It goes on until the client has heard enough, which is the first message.
+ENDLESS = "/grpc.health.v1.Health/Watch"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,11 @@ def call(
         rpc = channel.stream_stream(path)(iter(sent), **how)
     received = []
     try:
-        received += rpc
+        for message in rpc:
+            received.append(message)
+            if path == ENDLESS:
+                rpc.cancel()
+                return Outcome("OK", "", tuple(received), {})
     except grpc.RpcError as error:
         assert error is rpc  # noqa: PT017
     trailing = {name: str(value) for name, value in rpc.trailing_metadata() or ()}
