@@ -75,11 +75,13 @@ def _credentials(settings: Grpc) -> Any:
     if settings.tls_certificate is None or settings.tls_private_key is None:
         return None
     certificate, private_key = Path(settings.tls_certificate), Path(settings.tls_private_key)
-    if not _is_pair(certificate, private_key):
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, private_key)
+    except (OSError, ssl.SSLError):
         raise ConfigurationError(
             f"[grpc] tls_certificate and tls_private_key: {certificate} and {private_key} are no certificate and its"
             " key in PEM form, or cannot be read."
-        )
+        ) from None
     read_at = _changed_at(certificate, private_key)
 
     def configuration() -> Any:
@@ -90,21 +92,13 @@ def _credentials(settings: Grpc) -> Any:
         nonlocal read_at
         with contextlib.suppress(OSError):
             now = _changed_at(certificate, private_key)
-            # Somebody may be about to write them.
-            if now != read_at and _is_pair(certificate, private_key):
+            # What is no pair, since somebody is about to write it, changes nothing.
+            if now != read_at:
                 read_at = now
                 return configuration()
         return None
 
     return grpc.dynamic_ssl_server_credentials(configuration(), renewed, require_client_authentication=False)
-
-
-def _is_pair(certificate: Path, private_key: Path) -> bool:
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, private_key)
-    except (OSError, ssl.SSLError):
-        return False
-    return True
 
 
 def _changed_at(*paths: Path) -> tuple[int, ...]:
