@@ -91,9 +91,13 @@ class Upload:
             raise file_too_large()
         self._room.claim_bytes(len(piece))
         self._size_bytes += len(piece)
-        self._gathered += piece
-        if len(self._gathered) >= PIECE_BYTES:
-            await self._flush()
+        rest = memoryview(piece)
+        while rest:
+            room = PIECE_BYTES - len(self._gathered)
+            self._gathered += rest[:room]
+            rest = rest[room:]
+            if len(self._gathered) == PIECE_BYTES:
+                await self._flush()
 
     async def keep(self, purpose: str = "", expires_after_seconds: int | None = None) -> File:
         """Make it durable. Who is cut short from here on may have left the file."""

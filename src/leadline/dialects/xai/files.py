@@ -36,7 +36,9 @@ async def upload_file(rpc: Rpc, chunks: AsyncIterator[Any]) -> Any:
                     raise InvalidRequest("data is missing: after init every message holds data.", "data")
                 if asyncio.get_running_loop().time() > latest:
                     raise DeadlineExceeded("The file did not arrive in time.")
-                await upload.write(chunk.data)
+                piece = chunk.data
+                del chunk  # it has a copy of its own
+                await upload.write(piece)
             return _encoded(await upload.keep("", optional(first.init, "expires_after")))
 
 

@@ -19,6 +19,7 @@ from leadline.serving.pipeline import Pipeline
 
 # Clients ping every 30 s, also while a call is silent for minutes: they are never told that this is too much, or they
 # would send the call again. A message may be as large as a body over HTTP; the rest is its frame.
+# Windows do not grow with a client's bandwidth: of many uploads at once they would hold hundreds of megabytes.
 OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_BODY_BYTES + 64 * 1024),
     ("grpc.max_send_message_length", -1),
@@ -28,6 +29,7 @@ OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.so_reuseport", 0),
 )
 HANDLERS = {
