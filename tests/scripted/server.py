@@ -115,12 +115,12 @@ class ScriptedServer:
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
         self.base_url = f"http://127.0.0.1:{self.port}"
         self._up.set()
-        batches = BatchRunner(self.pipeline)
-        duties = [asyncio.create_task(duty) for duty in (self.pipeline.running.watch(), batches.work())]
+        self.batches = BatchRunner(self.pipeline)
+        duties = [asyncio.create_task(duty) for duty in (self.pipeline.running.watch(), self.batches.work())]
         await self._stop.wait()
         if self._drains:
             self.engine.release.set()
-        batches.stop()
+        self.batches.stop()
         self.server.stopping.set()
         if self._rpcs is not None:
             await self._rpcs.drain(DEADLINE_SECONDS if self._drains else 0)

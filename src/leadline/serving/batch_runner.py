@@ -45,8 +45,8 @@ MOST_LIVE = 8
 TURN_SECONDS = 30.0
 # While something waits for its turn, it is looked for room so often.
 LOOK_SECONDS = 0.25
-# After a request was put off, its batch waits; longer each time.
-_PUT_OFF_SECONDS = (1.0, 60.0)
+# After a request was put off, its batch waits, from the former on, longer each time, up to the latter.
+PUT_OFF_SECONDS = (1.0, 60.0)
 _CLOSE_SECONDS = 5.0
 _STOPPED = "The server was stopped before this request had ended. It is run again at the next start."
 # What its owner is told of an error; all else is our own fault.
@@ -68,6 +68,7 @@ class _Queue:
     not_before: float = 0.0
     put_off: int = 0
     idle: bool = False
+    expired: bool = False
 
 
 # What became of a queue's turn.
@@ -122,7 +123,7 @@ class BatchRunner:
                 return
             except LeadlineError as error:
                 _log.warning("batches were not taken up yet", extra={"why": str(error)})
-                await asyncio.sleep(_PUT_OFF_SECONDS[0])
+                await asyncio.sleep(PUT_OFF_SECONDS[0])
 
     async def _wait(self) -> None:
         """Until something changes; or for a moment, while something waits for room or for its time."""
@@ -143,6 +144,7 @@ class BatchRunner:
     async def _turn(self) -> None:
         """Begin what may begin, batch by batch, so that a large one does not keep the others waiting."""
         self._add(self.store.take_filled())
+        await self._expire()
         for model, queues in list(self._queues.items()):
             passed = 0
             while passed < len(queues) and not self._stopping and self._has_turn(model):
@@ -160,6 +162,13 @@ class BatchRunner:
                 passed = passed + 1 if turn == "waits" else 0
             if not queues:
                 del self._queues[model]
+
+    async def _expire(self) -> None:
+        """End the batches whose day is over, also where none of their models has a turn."""
+        now = self.pipeline.clock()
+        for queue in [queue for queue in self._known.values() if queue.expires_at <= now and not queue.expired]:
+            await self.store.expire(queue.batch_id)
+            queue.expired = True
 
     def _has_turn(self, model: str) -> bool:
         if self._running[model] >= MOST_AT_ONCE:
@@ -245,9 +254,9 @@ class BatchRunner:
                 _log.exception("a request of a batch failed", extra={"request_id": pending.request_id})
                 await self.store.fail(pending, InternalError())
             queue.put_off = 0
-        except PUTS_OFF as error:
-            least, most = _PUT_OFF_SECONDS
-            seconds = max(error.retry_after_seconds or least, min(most, least * 2 ** min(queue.put_off, 6)))
+        except PUTS_OFF:
+            least, most = PUT_OFF_SECONDS
+            seconds = min(most, least * 2 ** min(queue.put_off, 10))
             queue.put_off += 1
             queue.not_before = asyncio.get_running_loop().time() + seconds
 
