@@ -21,16 +21,21 @@ from leadline.catalog.catalog import Catalog, Model
 from leadline.chat.events import ChatEvent, ChoiceFinished, Finished, Started, TextDelta, Usage
 from leadline.chat.request import ChatRequest
 from leadline.clock import now_microseconds
+from leadline.errors import EngineFailed
 from leadline.ids import new_uuid
+from leadline.ledger import books
 from leadline.ledger import ledger as ledgers
-from leadline.ledger.books import Added, Entry, Noted
+from leadline.ledger.books import Added, BatchResult, Entry, Noted
 from leadline.ledger.ledger import Ledger
 from leadline.operations.app import build_pipeline, create_app
 from leadline.operations.control import serve_control
 from leadline.operations.instance import Instance
 from leadline.serving import running
+from leadline.serving.batch_runner import BatchRunner
+from leadline.serving.batch_store import BatchStore, Pending
 from leadline.serving.generation import Call, Generation
 from leadline.serving.pipeline import Caller, Pipeline
+from leadline.storage.database import Write
 from tests.scripted.engine import Pause, ScriptedEngine, Step, prompt_tokens, words
 from tests.scripted.server import PRICES
 
@@ -126,14 +131,16 @@ async def serve(data: Path, journal: Journal) -> None:
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
     )
-    control, watch = await serve_control(instance), asyncio.create_task(pipeline.running.watch())
+    control = await serve_control(instance)
+    duties = [asyncio.create_task(duty) for duty in (pipeline.running.watch(), BatchRunner(pipeline).work())]
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.001)
     print(json.dumps({"port": server.servers[0].sockets[0].getsockname()[1]}), flush=True)
     await serving
     control.close()
-    watch.cancel()
+    for duty in duties:
+        duty.cancel()
     await instance.close()
 
 
@@ -178,7 +185,40 @@ def recover_twice() -> None:
     Ledger.load = load_twice  # type: ignore[method-assign]
 
 
-PLANTS = {plant.__name__: plant for plant in (acknowledge_early, leave_holds, recover_twice)}
+def keep_results_later() -> None:
+    """The result of a batch's request is kept a moment after its charge."""
+    keep, run, late = books._Page.keep, BatchRunner._run, dict[str, Any]()
+
+    def keep_nothing(page: Any, organisation_id: str, request_id: str, kept: Any) -> None:
+        if isinstance(kept, BatchResult):
+            late[request_id] = kept.content, kept.at, kept.cost_ticks, request_id
+        else:
+            keep(page, organisation_id, request_id, kept)
+
+    async def run_then_keep(runner: BatchRunner, queue: Any, pending: Pending, *more: Any) -> None:
+        await run(runner, queue, pending, *more)
+        await asyncio.sleep(0.1)
+        await runner.store.database.commit(Write(books._PUT_BATCH_RESULT, late.pop(pending.request_id)))
+
+    books._Page.keep = keep_nothing  # type: ignore[method-assign]
+    BatchRunner._run = run_then_keep  # type: ignore[method-assign, assignment]
+
+
+def give_up_what_was_cut() -> None:
+    """What a crash cut of a batch has failed."""
+    to_run = BatchStore.to_run
+
+    async def give_up(store: BatchStore) -> list[tuple[str, str, int]]:
+        for batch_id, model, _ in await to_run(store):
+            while (pending := await store.next(batch_id, model, 0)) is not None:
+                await store.fail(pending, EngineFailed())
+        return []
+
+    BatchStore.to_run = give_up  # type: ignore[method-assign]
+
+
+_ALL = (acknowledge_early, leave_holds, recover_twice, keep_results_later, give_up_what_was_cut)
+PLANTS = {plant.__name__: plant for plant in _ALL}
 
 
 def main() -> None:
