@@ -24,6 +24,14 @@ def client(server: ScriptedServer) -> Iterator[openai.OpenAI]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedServer]:
+    """One server for all that is refused and leaves nothing."""
+    server = ScriptedServer(tmp_path_factory.mktemp("files") / "data")
+    yield server
+    server.stop()
+
+
 def ask(server: ScriptedServer, method: str, path: str, api_key: str | None = None) -> Answer:
     key = api_key or server.api_key
     return request(server.port, method, path, Authorization=f"Bearer {key}", content_length="0")
@@ -139,17 +147,17 @@ BAD_FORMS: dict[str, tuple[list[bytes], str]] = {
 
 
 @pytest.mark.parametrize("what", BAD_FORMS)
-def test_a_bad_form_is_a_400_that_names_the_field_and_leaves_nothing(server, what):
+def test_a_bad_form_is_a_400_that_names_the_field_and_leaves_nothing(strict, what):
     parts, param = BAD_FORMS[what]
-    answer = post_form(server.port, server.api_key, parts)
+    answer = post_form(strict.port, strict.api_key, parts)
     assert (answer.status, answer.json["error"]["param"]) == (400, param), answer.body
-    assert contents(server) == []
-    assert ask(server, "GET", FILES).json["data"] == []
+    assert contents(strict) == []
+    assert ask(strict, "GET", FILES).json["data"] == []
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data", "text/plain"])
-def test_what_is_no_form_is_a_400(server, content_type):
-    answer = post(server.port, FILES, server.api_key, b"{}", content_type=content_type)
+def test_what_is_no_form_is_a_400(strict, content_type):
+    answer = post(strict.port, FILES, strict.api_key, b"{}", content_type=content_type)
     assert (answer.status, answer.json["error"]["param"]) == (400, "file")
 
 
@@ -173,9 +181,9 @@ BAD_QUERIES = {
 
 
 @pytest.mark.parametrize("param", BAD_QUERIES)
-def test_a_bad_query_is_a_400_that_names_the_parameter(server, param):
+def test_a_bad_query_is_a_400_that_names_the_parameter(strict, param):
     for value in BAD_QUERIES[param]:
-        answer = ask(server, "GET", f"{FILES}?{param}={value}")
+        answer = ask(strict, "GET", f"{FILES}?{param}={value}")
         assert (answer.status, answer.json["error"]["param"]) == (400, param)
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from leadline.dialects.xai.protos import files
 from leadline.serving import files as serving
-from tests.conformance.xai.rpcs import Outcome, bearer, call
+from tests.conformance.xai.rpcs import Outcome, bearer, call, plain_channel
 from tests.raw import request, upload
 from tests.scripted.server import ScriptedServer
 
@@ -29,6 +30,20 @@ def init(name: str = "a.txt", **more: Any) -> Any:
 
 def data(piece: bytes = b"hello") -> Any:
     return files.UploadFileChunk(data=piece)
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedServer]:
+    """One server for all that is refused and leaves nothing."""
+    server = ScriptedServer(tmp_path_factory.mktemp("files") / "data")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def strict_channel(strict: ScriptedServer) -> Iterator[grpc.Channel]:
+    with plain_channel(strict.grpc_address) as channel:
+        yield channel
 
 
 def send(server: ScriptedServer, channel: grpc.Channel, *chunks: Any) -> Outcome:
@@ -111,11 +126,11 @@ BAD_UPLOADS: dict[str, tuple[list[Any], str]] = {
 
 
 @pytest.mark.parametrize("what", BAD_UPLOADS)
-def test_a_bad_upload_is_refused_by_name_and_leaves_nothing(server, channel, what):
+def test_a_bad_upload_is_refused_by_name_and_leaves_nothing(strict, strict_channel, what):
     chunks, named = BAD_UPLOADS[what]
-    outcome = send(server, channel, *chunks)
+    outcome = send(strict, strict_channel, *chunks)
     assert (outcome.code, named in outcome.details) == ("INVALID_ARGUMENT", True), outcome
-    assert contents(server) == []
+    assert contents(strict) == []
 
 
 def test_a_file_that_is_too_large_is_refused_and_leaves_nothing(server, channel, monkeypatch):
@@ -183,7 +198,7 @@ def test_a_content_comes_as_text_where_it_is_one(server, channel, sdk):
     ("field", "value"),
     [("limit", -1), ("limit", 10_001), ("sort_by", 7), ("order", 7), ("filter", "x"), ("pagination_token", "x")],
 )
-def test_a_bad_list_is_refused_by_name(server, channel, field, value):
+def test_a_bad_list_is_refused_by_name(strict, strict_channel, field, value):
     asked = files.ListFilesRequest(**{field: value})
-    outcome = call(channel, "/xai_api.Files/ListFiles", [asked], bearer(server.api_key))
+    outcome = call(strict_channel, "/xai_api.Files/ListFiles", [asked], bearer(strict.api_key))
     assert (outcome.code, outcome.details.startswith(field)) == ("INVALID_ARGUMENT", True)
