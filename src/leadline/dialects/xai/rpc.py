@@ -22,6 +22,7 @@ from leadline.clock import now_microseconds
 from leadline.dialects.exchange import LARGEST_BODY_BYTES
 from leadline.dialects.limits import encode_limits
 from leadline.dialects.presented import presented_key
+from leadline.dialects.xai.wire import refuse_crowds
 from leadline.errors import (
     ClientGone,
     DeadlineExceeded,
@@ -39,6 +40,8 @@ from leadline.serving.pipeline import Caller, Pipeline
 # A client that takes nothing for this long is given up; one that sends a stream may pause for so long.
 STALLED_SECONDS = 30.0
 PAUSE_SECONDS = 15.0
+# For all of a message that comes alone.
+MESSAGE_SECONDS = 300.0
 _STOPPING = "The server is stopping. Send the request again."
 
 Answer = Message | bytes
@@ -155,10 +158,22 @@ class Rpc:
             self._stall.cancel()
 
 
+async def only_message(messages: AsyncIterator[bytes]) -> bytes:
+    """The message of a method that takes one. Whatever a client sends after it is not looked at."""
+    try:
+        async with asyncio.timeout(MESSAGE_SECONDS):
+            return await anext(aiter(messages))
+    except StopAsyncIteration:
+        raise InvalidRequest("The call ended without a message. Send the request's message.") from None
+    except TimeoutError:
+        raise DeadlineExceeded("The request's message did not arrive in time.") from None
+
+
 def parsed(content: bytes, kind: Any) -> Any:
     """A message of this kind, or InvalidRequest."""
     if len(content) > LARGEST_BODY_BYTES:
         raise RequestTooLarge(f"The message is larger than {LARGEST_BODY_BYTES // 1024**2} MiB. Send less at once.")
+    refuse_crowds(content, kind.DESCRIPTOR)
     try:
         return kind.FromString(content)
     except DecodeError:

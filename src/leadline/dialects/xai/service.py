@@ -16,7 +16,7 @@ import grpc
 from leadline.dialects.presented import told
 from leadline.dialects.xai.errors import code_of
 from leadline.dialects.xai.protos import METHODS, message_class
-from leadline.dialects.xai.rpc import Handlers, Rpc, parsed, serialized
+from leadline.dialects.xai.rpc import Handlers, Rpc, only_message, parsed, serialized
 from leadline.errors import ClientGone, LeadlineError, Unavailable, WrongMethod
 from leadline.serving.pipeline import Pipeline
 
@@ -75,20 +75,21 @@ class Service(grpc.GenericRpcHandler):
 
             return grpc.stream_unary_rpc_method_handler(take_all)
 
-        async def take(message: bytes, context: Any) -> bytes:
+        async def take(messages: AsyncIterator[bytes], context: Any) -> bytes:
             async def work(rpc: Rpc) -> bytes:
-                answer = await handler(rpc, parsed(message, kind))
+                answer = await handler(rpc, parsed(await only_message(messages), kind))
                 return b"" if answer is None else serialized(answer)
 
             return await self._answer(path, context, work)
 
+        # The library waits for a single message without end, and says nothing where there is none.
         if not method.server_streaming:
-            return grpc.unary_unary_rpc_method_handler(take)
+            return grpc.stream_unary_rpc_method_handler(take)
 
-        async def stream(message: bytes, context: Any) -> None:
-            await take(message, context)
+        async def stream(messages: AsyncIterator[bytes], context: Any) -> None:
+            await take(messages, context)
 
-        return grpc.unary_stream_rpc_method_handler(stream)
+        return grpc.stream_stream_rpc_method_handler(stream)
 
     def stop(self) -> None:
         """End what still runs, with an error that says why."""
