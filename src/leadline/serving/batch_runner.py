@@ -185,14 +185,14 @@ class BatchRunner:
             return "waits"
         if self.pipeline.clock() >= queue.expires_at:
             await self.store.expire(queue.batch_id)
-            return self._nothing_left(queue)
-        moment = self.store.moment
+            return self._nothing_left(queue, queue.running)
+        moment, running = self.store.moment, queue.running
         pending = await self.store.next(queue.batch_id, queue.model, queue.after)
         if pending is None and queue.after > 0:
             queue.after = 0  # those that were put off have their turn again
             pending = await self.store.next(queue.batch_id, queue.model, queue.after)
         if pending is None:
-            return self._nothing_left(queue)
+            return self._nothing_left(queue, running)
         if pending.cancelled:
             # It ran when its batch was cancelled, and was put off or cut short after that.
             await self.store.end(queue.batch_id, "")
@@ -209,9 +209,10 @@ class BatchRunner:
         self._begin(queue, pending, request, pending.asked.notes)
         return "began"
 
-    def _nothing_left(self, queue: _Queue) -> _Turn:
+    def _nothing_left(self, queue: _Queue, running: int) -> _Turn:
+        """Nothing could begin while so many were `running`. One of them that ended since may have been put off."""
         queue.idle = queue.running > 0
-        return "waits" if queue.idle else "ended"
+        return "waits" if queue.idle or running else "ended"
 
     def _leaves_room(self, model_name: str, request: ChatRequest) -> bool:
         try:

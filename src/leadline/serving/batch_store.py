@@ -154,15 +154,17 @@ class BatchStore:
         return filled
 
     async def next(self, batch_id: str, model: str, after: int) -> Pending | None:
-        """The first request behind number `after` that has neither ended nor begun."""
+        """The first request behind number `after` that has neither ended nor begun. Those that run when it is asked for
+        do not count, even where one of them ends before it is read: it would be read as it was."""
+        running = frozenset(self.running)
         candidates = await self.database.rows(
             "SELECT r.request_id, r.number, r.key_id, b.organisation_id, b.cancelled_at FROM batch_requests r"
             " JOIN batches b ON b.id = r.batch_id WHERE r.batch_id = $1 AND r.model = $2 AND r.number > $3"
             " AND r.state = 'pending' ORDER BY r.number LIMIT $4",
-            *(batch_id, model, after, len(self.running) + 1),
+            *(batch_id, model, after, len(running) + 1),
         )
         for request_id, number, key_id, organisation_id, cancelled_at in candidates:
-            if request_id not in self.running:
+            if request_id not in running:
                 [(content,)] = await self.database.rows(
                     "SELECT request FROM batch_requests WHERE request_id = $1", request_id
                 )
