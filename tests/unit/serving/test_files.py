@@ -4,13 +4,11 @@ import asyncio
 import logging
 import shutil
 from collections import namedtuple
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from leadline.config import FilesSection
 from leadline.errors import (
     FileDamaged,
     FileNotFound,
@@ -20,58 +18,22 @@ from leadline.errors import (
     RequestTooLarge,
     Unavailable,
 )
-from leadline.serving import file_texts, files
+from leadline.serving import files
 from leadline.serving.file_contents import FileContents
-from leadline.serving.file_rows import File, FileOrder
-from leadline.serving.file_texts import lines_of, text_of
+from leadline.serving.file_rows import FileOrder
 from leadline.serving.files import Files
 from leadline.storage.database import Database, DatabaseUnusable
 from leadline.storage.sealed import Sealer
 from leadline.storage.sealed_pieces import PIECE_BYTES
 from tests.unit.conftest import Commits
 from tests.unit.ledger.scenes import HOUR, SECOND, SteppedClock
+from tests.unit.serving.file_scenes import ALICE, CHARLIE, MOST, held, keep
 
-ALICE, CHARLIE = "org_alice", "org_charlie"
-MOST = FilesSection(per_organisation=4, megabytes_per_organisation=1)
 Space = namedtuple("Space", "total used free")
-
-
-@pytest.fixture
-def clock() -> SteppedClock:
-    return SteppedClock()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "files"
-
-
-@pytest.fixture
-async def store(database: Database, clock: SteppedClock, folder: Path) -> AsyncIterator[Files]:
-    opened = Files(database, FileContents(folder, Sealer(b"s" * 32)), MOST, clock)
-    yield opened
-    await opened.close(30)
-
-
-async def keep(
-    store: Files, content: bytes = b"hello", name: str = "a.txt", *, owner: str = ALICE, term: int | None = None
-) -> File:
-    async with store.upload(owner, name) as upload:
-        await upload.write(content)
-        return await upload.keep("test", term)
-
-
-async def held(store: Files, file_id: str, owner: str = ALICE) -> bytes:
-    async with store.open(owner, file_id) as content:
-        return b"".join([piece async for piece in content.pieces()])
 
 
 def on_disk(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-
-
-async def names(store: Files, order: FileOrder) -> list[str]:
-    return [file.filename for file in (await store.page(ALICE, order)).files]
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES + 5])
@@ -117,99 +79,6 @@ async def test_of_many_who_delete_a_file_one_has(store: Files) -> None:
     outcomes = await asyncio.gather(*(store.delete(ALICE, file.id) for _ in range(8)), return_exceptions=True)
     assert outcomes.count(None) == 1
     assert sum(isinstance(outcome, FileNotFound) for outcome in outcomes) == 7
-
-
-@pytest.mark.parametrize("sort_by", ["created_at", "filename", "size"])
-@pytest.mark.parametrize("ascending", [True, False])
-async def test_pages_go_on_where_the_one_before_ended_also_if_its_files_are_gone(
-    store: Files, sort_by: str, ascending: bool
-) -> None:
-    for name, size in (("c", 1), ("a", 2), ("d", 2), ("b", 0)):
-        await keep(store, b"x" * size, name)
-    order = {"created_at": "cadb", "filename": "abcd", "size": "bcad"}[sort_by]
-    order = order if ascending else order[::-1]
-    whole = await store.page(ALICE, FileOrder(sort_by=sort_by, ascending=ascending))
-    assert (sorted(file.filename for file in whole.files), whole.token) == (list("abcd"), None)
-    if sort_by != "size":
-        assert [file.filename for file in whole.files] == list(order)
-    seen, token = [], None
-    for number in range(4):
-        page = await store.page(ALICE, FileOrder(1, sort_by, ascending, token=token))
-        [file] = page.files
-        assert file == whole.files[number]
-        seen.append(file.filename)
-        await store.delete(ALICE, file.id)
-        token = page.token
-    assert (sorted(seen), token) == (list("abcd"), None)
-
-
-async def test_after_and_purpose_choose_from_a_list(store: Files) -> None:
-    first, second, third = [await keep(store, name=name) for name in "abc"]
-    assert await names(store, FileOrder(after=second.id)) == ["a"]
-    assert await names(store, FileOrder(after=first.id, ascending=True)) == ["b", "c"]
-    assert await names(store, FileOrder(after=third.id, sort_by="filename")) == ["b", "a"]
-    assert await names(store, FileOrder(purpose="test")) == ["c", "b", "a"]
-    assert await names(store, FileOrder(purpose="batch")) == []
-
-
-FILTERS = {
-    'name = "a"': "a",
-    'file_name != "a"': "bc",
-    "size_bytes >= 2 AND size_bytes<3": "b",
-    " size_bytes > 0 AND expires_at = null ": "ab",
-    "expires_at != null": "c",
-    'created_at <= "2027-01-13T13:00:00+01:00"': "abc",
-    'created_at > "2027-01-13T12:00:00Z"': "",
-    'expires_at > "2027-01-13T12:59:59.5Z"': "c",
-    r'name = "\\a" AND size_bytes = 1': "",
-}
-
-
-@pytest.mark.parametrize("asked", FILTERS)
-async def test_a_filter_lets_through_what_it_says(store: Files, asked: str) -> None:
-    await keep(store, b"x", "a")
-    await keep(store, b"xx", "b")
-    await keep(store, b"xxx", "c", term=3600)
-    assert await names(store, FileOrder(filter=asked, sort_by="filename", ascending=True)) == list(FILTERS[asked])
-    page = await store.page(ALICE, FileOrder(1, filter="size_bytes > 1", purpose="test"))
-    assert await names(store, FileOrder(1, filter="size_bytes > 1", purpose="test", token=page.token)) == ["b"]
-
-
-WRONG_ORDERS = {
-    "limit": [FileOrder(0), FileOrder(-1), FileOrder(10_001)],
-    "filter": [
-        FileOrder(filter=asked)
-        for asked in (
-            *(
-                "x",
-                "name",
-                "name =",
-                "name = a",
-                "name = 5",
-                'size_bytes = "5"',
-                "size_bytes < null",
-                "size_bytes = 1e3",
-            ),
-            *("name = null AND", "name = null OR name = null", "(name = null)", "-name = null", "created_at > 5"),
-            *('created_at > "today"', 'created_at > "2027-01-13T12:00:00"', "size_bytes = 99999999999999999999"),
-            *('purpose = "x"', "name = null; DROP TABLE files", 'name = "a" ' + "AND name = null " * 100),
-        )
-    ],
-    "after": [FileOrder(after="file_0", sort_by="size")],
-    "pagination_token": [FileOrder(token=token) for token in ("x", "ø", "k6RzaXplAaE", "gA", "a" * 999, "gqFh")],
-}
-
-
-@pytest.mark.parametrize("param", WRONG_ORDERS)
-async def test_a_page_that_cannot_be_found_is_refused_by_name(store: Files, param: str) -> None:
-    await keep(store, b"", "a")
-    await keep(store, b"", "b")
-    token = (await store.page(ALICE, FileOrder(1, "size"))).token
-    orders = [*WRONG_ORDERS[param], *([FileOrder(token=token, sort_by="filename")] * (param == "pagination_token"))]
-    for order in orders:
-        with pytest.raises(InvalidRequest) as refused:
-            await store.page(ALICE, order)
-        assert refused.value.param == param
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a\nb", "a\0b", "\u2028", "\ud800", "x" * 256])
@@ -412,69 +281,3 @@ async def test_who_reads_a_file_reads_on_when_it_is_deleted(store: Files) -> Non
     async with store.open(ALICE, file.id) as content:
         await store.delete(ALICE, file.id)
         assert [piece async for piece in content.pieces()] == [b"hello"]
-
-
-TEXTS = {
-    "plain": (b"one\ntwo\r\n\tthree\x0c", "one\ntwo\r\n\tthree\x0c"),
-    "not ASCII": ("grün 日本 🎈".encode(), "grün 日本 🎈"),
-    "marked": (b"\xef\xbb\xbf{}", "{}"),
-    "empty": (b"", ""),
-}
-
-
-@pytest.mark.parametrize("what", TEXTS)
-async def test_a_text_is_read(store: Files, what: str) -> None:
-    content, text = TEXTS[what]
-    file = await keep(store, content)
-    async with store.open(ALICE, file.id) as opened:
-        assert await text_of(opened) == text
-
-
-NO_TEXTS = {
-    "an image": b"\x89PNG\r\n\x1a\n",
-    "UTF-16": "hi".encode("utf-16"),
-    "a PDF": b"%PDF-1.7\nhello",
-    "zeros": b"a\0",
-}
-
-
-@pytest.mark.parametrize("what", NO_TEXTS)
-async def test_what_is_no_text_is_refused_with_what_can_be_read(store: Files, what: str) -> None:
-    file = await keep(store, NO_TEXTS[what])
-    async with store.open(ALICE, file.id) as opened:
-        with pytest.raises(InvalidRequest, match="Markdown") as refused:
-            await text_of(opened)
-    assert refused.value.param == "file_id"
-
-
-async def test_too_much_text_is_refused(store: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_texts, "LARGEST_TEXT_BYTES", 4)
-    file = await keep(store)
-    async with store.open(ALICE, file.id) as opened:
-        with pytest.raises(InvalidRequest, match="5 bytes"):
-            await text_of(opened)
-
-
-@pytest.mark.parametrize(
-    ("content", "lines"),
-    [
-        (b"", []),
-        (b"a", [b"a"]),
-        (b"a\n", [b"a"]),
-        (b"a\r\n\nb", [b"a", b"", b"b"]),
-        (b"x" * 300_000 + b"\n" + b"y" * 300_000, [b"x" * 300_000, b"y" * 300_000]),
-    ],
-)
-async def test_lines_are_whole_wherever_pieces_end(store: Files, content: bytes, lines: list[bytes]) -> None:
-    file = await keep(store, content)
-    async with store.open(ALICE, file.id) as opened, aclosing(lines_of(opened)) as read:
-        assert [line async for line in read] == lines
-
-
-async def test_a_line_that_is_too_long_is_refused_by_its_number(store: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_texts, "LONGEST_LINE_BYTES", 4)
-    file = await keep(store, b"one\nfour\nfive!\n")
-    async with store.open(ALICE, file.id) as opened, aclosing(lines_of(opened)) as read:
-        assert [await anext(read), await anext(read)] == [b"one", b"four"]
-        with pytest.raises(InvalidRequest, match="Line 3"):
-            await anext(read)
