@@ -140,6 +140,8 @@ READS = [
     *(("GET", path) for path in ("/v1/image-generation-models", "/openapi.json")),
     *(("GET", f"/v1/{kind}/{{}}") for kind in ("models", "language-models", "embedding-models")),
     *(("GET", f"/v1/{kind}/{{}}") for kind in ("image-generation-models", "chat/deferred-completion", "responses")),
+    *(("GET", f"/v1/batches{end}") for end in ("", "/{}", "/{}/requests", "/{}/results")),
+    ("POST", "/v1/batches/{}:cancel"),
     ("GET", "/v1/responses/{}/input_items"),
     ("DELETE", "/v1/responses/{}"),
     ("POST", "/v1/responses/{}/cancel"),

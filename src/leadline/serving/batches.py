@@ -151,15 +151,18 @@ class Batches:
         refuse_endpoint(caller, "chat")
         batch = await self._create(caller, name, input_file_id)
         try:
-            await self._fill(caller, batch, lines)
+            models = await self._fill(caller, batch, lines)
         except BaseException as error:
             await self.store.delete(batch.id)
             if isinstance(error, InvalidRequest):
                 error.param = "input_file_id"
             raise
+        # From here on its requests may begin, so it is not deleted any more.
+        await self.store.open_batch(batch, models)
         return await self.find(caller, batch.id)
 
-    async def _fill(self, caller: ApiKey, batch: Batch, lines: AsyncGenerator[bytes, None]) -> None:
+    async def _fill(self, caller: ApiKey, batch: Batch, lines: AsyncGenerator[bytes, None]) -> set[str]:
+        """The models of its requests, once they are there."""
         gathered: list[NewRequest] = []
         models = set[str]()
         size_bytes, number = 0, 0
@@ -175,7 +178,7 @@ class Batches:
         models |= await self._add(caller, batch, gathered, is_open=False)
         if not models:
             raise InvalidRequest("The file holds no requests.", "input_file_id")
-        await self.store.open_batch(batch, models)
+        return models
 
     async def _add(
         self, caller: ApiKey, batch: Batch, requests: Sequence[NewRequest], *, is_open: bool = True

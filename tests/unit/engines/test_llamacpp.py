@@ -94,6 +94,20 @@ async def test_a_request_that_gives_up_leaves_no_trace(turn_came):
     assert (room.free_tokens, room.free_places) == (100, 10)
 
 
+async def test_requests_of_batches_leave_half_of_the_room():
+    room = Room(100, 4)
+    assert room.leaves_half(50, 1)
+    assert not room.leaves_half(51, 1)
+    assert room.leaves_half(25, 2)
+    assert not room.leaves_half(10, 3)
+    async with room.take(40):
+        assert room.leaves_half(10, 1)
+        assert not room.leaves_half(11, 1)
+        assert not room.leaves_half(1, 2)
+    assert not room.leaves_half(50, 2)
+    assert room.leaves_half(25, 2)
+
+
 async def test_a_full_queue_and_a_long_wait_are_unavailable(monkeypatch):
     monkeypatch.setattr(room_module, "MOST_WAITING", 1)
     monkeypatch.setattr(room_module, "WAIT_SECONDS", 0.01)
