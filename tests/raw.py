@@ -64,9 +64,7 @@ def open_post(port: int, path: str, key: str | None, body: dict[str, Any]) -> Ra
 
 def post(port: int, path: str, key: str | None, body: bytes, **headers: str) -> Answer:
     headers = {"content_type": "application/json"} | headers
-    raw = Raw(port)
-    raw.send(head(path, key, len(body), **headers) + body)
-    return parse(raw.read_to_end())
+    return _answer(port, head(path, key, len(body), **headers) + body)
 
 
 def upload(port: int, key: str | None, filename: str, held: bytes, **fields: str) -> Answer:
@@ -85,9 +83,16 @@ def post_form(port: int, key: str | None, parts: list[bytes]) -> Answer:
 def request(port: int, method: str, path: str, **headers: str) -> Answer:
     lines = [f"{method} {path} HTTP/1.1", "Host: test", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return _answer(port, ("\r\n".join(lines) + "\r\n\r\n").encode())
+
+
+def _answer(port: int, sent: bytes) -> Answer:
     raw = Raw(port)
-    raw.send(("\r\n".join(lines) + "\r\n\r\n").encode())
-    return parse(raw.read_to_end())
+    try:
+        raw.send(sent)
+        return parse(raw.read_to_end())
+    finally:
+        raw.hang_up()
 
 
 def parse(received: bytes) -> Answer:
