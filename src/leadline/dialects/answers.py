@@ -2,36 +2,27 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-from leadline.chat.collect import ChatAnswer, Collector
-from leadline.chat.events import ChatEvent, Finished, Started
+from leadline.chat.events import Started
 from leadline.chat.request import ChatRequest
 from leadline.clock import now_microseconds
 from leadline.dialects.exchange import Exchange, Headers
+from leadline.dialects.recordings import BATCHES_PER_TURN, STOPPING, Asked, Begin, Encoder, Recorder, record_once
 from leadline.errors import ClientGone, LeadlineError, RateLimits, Unavailable
 from leadline.serving.generation import Call, Generation, LookUp, nothing_more
 from leadline.serving.pipeline import Caller, Pipeline
-from leadline.serving.replays import Recording, Replays
+from leadline.serving.replays import Recording
 
 # With nothing to send for this long, a keep-alive goes out. Until then an error still has its own status.
 KEEP_ALIVE_SECONDS = 10.0
 # A client that takes nothing for this long is given up.
 STALLED_SECONDS = 30.0
-# An engine that always has the next event ready must not keep the event loop to itself.
-_BATCHES_PER_TURN = 64
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 _JSON, _EVENTS = b"application/json", b"text/event-stream; charset=utf-8"
-_STOPPING = "The server is stopping. Send the request again."
-
-
-class Encoder(Protocol):
-    """What goes out for each batch; of a whole answer nothing until the last one."""
-
-    def encode(self, batch: tuple[ChatEvent, ...]) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +39,6 @@ class Form:
     look_up: LookUp = nothing_more
 
 
-# Admits a request and gives the work that makes its recording.
-Begin = Callable[[Recording], Awaitable[Coroutine[Any, Any, None]]]
-
-
 async def answer_chat(pipeline: Pipeline, caller: Caller, exchange: Exchange, request: ChatRequest, form: Form) -> None:
     """Run `request` and answer it. With an Idempotency-Key it runs once."""
     key = exchange.header(b"idempotency-key")
@@ -63,9 +50,11 @@ async def answer_chat(pipeline: Pipeline, caller: Caller, exchange: Exchange, re
     async def begin(recording: Recording) -> Coroutine[Any, Any, None]:
         generation = await start(pipeline, caller, exchange, request, form)
         recording.content_type = _JSON if form.stream is None else _EVENTS
-        return _record(exchange, generation, form, recording, pipeline.replays)
+        farewell = None if form.stream is None else form.error
+        recorder = Recorder(pipeline.replays, recording, exchange.told, farewell)
+        return recorder.record(generation, form.stream or form.whole)
 
-    await send_recorded(exchange, await record_once(pipeline, caller, exchange, key, begin), form)
+    await send_recorded(exchange, await record_exchange(pipeline, caller, exchange, key, begin), form)
 
 
 async def start(pipeline: Pipeline, caller: Caller, exchange: Exchange, request: ChatRequest, form: Form) -> Generation:
@@ -89,19 +78,12 @@ async def start(pipeline: Pipeline, caller: Caller, exchange: Exchange, request:
     return generation
 
 
-async def record_once(pipeline: Pipeline, caller: Caller, exchange: Exchange, key: str, begin: Begin) -> Recording:
+async def record_exchange(pipeline: Pipeline, caller: Caller, exchange: Exchange, key: str, begin: Begin) -> Recording:
     """The recording of the answer to a request with an Idempotency-Key, which `begin` begins where it is the first."""
-    recording, first = await pipeline.replays.find(caller, key, exchange.path, exchange.body)
-    if not first:
+    asked = Asked(caller, key, exchange.path, exchange.body, exchange.request_id)
+    recording, replayed = await record_once(pipeline.replays, asked, begin)
+    if replayed:
         exchange.headers.append((b"idempotent-replayed", b"true"))
-        return recording
-    recording.request_id = str(exchange.request_id)
-    try:
-        work = await begin(recording)
-    except BaseException as error:
-        pipeline.replays.drop(recording, error)
-        raise
-    pipeline.replays.record(recording, work)
     return recording
 
 
@@ -156,7 +138,7 @@ def _stopped(exchange: Exchange, generation: Generation) -> BaseException:
         assert task is not None
         task.uncancel()
         return generation.stopped_by
-    stopping = Unavailable(_STOPPING)
+    stopping = Unavailable(STOPPING)
     generation.fail(stopping)
     return stopping
 
@@ -166,7 +148,7 @@ async def _write_all(writer: "_Writer", generation: Generation, encoder: Encoder
     async with aclosing(generation.events()) as batches:
         async for batch in batches:
             # Before the write: whoever hangs up meanwhile has not been given this batch, and does not pay for it.
-            if written and written % _BATCHES_PER_TURN == 0:
+            if written and written % BATCHES_PER_TURN == 0:
                 await asyncio.sleep(0)
             piece = encoder.encode(batch)
             if all(isinstance(event, Started) for event in batch):
@@ -204,74 +186,7 @@ async def _read(exchange: Exchange, recording: Recording) -> AsyncIterator[Async
     except asyncio.CancelledError:
         if exchange.gone:
             raise
-        raise Unavailable(_STOPPING) from None
-
-
-async def _record(
-    exchange: Exchange, generation: Generation, form: Form, recording: Recording, replays: Replays
-) -> None:
-    """Run the generation into `recording`. Cut short it costs nothing, since its client has a key to ask again."""
-    try:
-        async with generation:
-            try:
-                await _record_all(generation, form, recording, replays)
-            except asyncio.CancelledError:
-                generation.fail(Unavailable(_STOPPING))
-                raise
-        recording.end()
-    except asyncio.CancelledError:
-        _break_off(recording, form, generation.stopped_by or Unavailable(_STOPPING))
-        raise
-    except Exception as error:
-        _break_off(recording, form, exchange.told(error))
-
-
-def _break_off(recording: Recording, form: Form, error: LeadlineError) -> None:
-    if form.stream is not None:
-        recording.farewell = recording.held + form.error(error, recording.request_id)
-    recording.end(error)
-
-
-async def _record_all(generation: Generation, form: Form, recording: Recording, replays: Replays) -> None:
-    """The last piece is made before the commit, to be kept with the charge."""
-    encode = (form.stream or form.whole)(generation).encode
-    last = b""
-
-    def body_with(batch: tuple[ChatEvent, ...]) -> bytes:
-        nonlocal last
-        last = recording.held + encode(batch)
-        return recording.body + last
-
-    replays.keep(generation, recording, body_with)
-    recorded = 0
-    async with aclosing(generation.events()) as batches:
-        async for batch in batches:
-            if isinstance(batch[-1], Finished):
-                recording.add(last)
-            elif all(isinstance(event, Started) for event in batch):
-                recording.held += encode(batch)
-            else:
-                recording.add(recording.held + encode(batch))
-                recording.held = b""
-            recorded += 1
-            if recorded % _BATCHES_PER_TURN == 0:
-                await asyncio.sleep(0)
-
-
-def collected(encode: Callable[[Generation, ChatAnswer], bytes]) -> Callable[[Generation], Encoder]:
-    """Folds an answer and encodes all of it at its end."""
-    return lambda generation: _Collected(generation, encode, Collector(generation.choices))
-
-
-@dataclass(frozen=True, slots=True)
-class _Collected:
-    generation: Generation
-    encode_answer: Callable[[Generation, ChatAnswer], bytes]
-    collector: Collector
-
-    def encode(self, batch: tuple[ChatEvent, ...]) -> bytes:
-        answer = self.collector.add(batch)
-        return b"" if answer is None else self.encode_answer(self.generation, answer)
+        raise Unavailable(STOPPING) from None
 
 
 class _Writer:

@@ -34,12 +34,18 @@ class Deferred:
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
 
     def make(
-        self, generation: Generation, notes: Mapping[str, bytes], told: Callable[[Exception], LeadlineError]
+        self,
+        generation: Generation,
+        notes: Mapping[str, bytes],
+        told: Callable[[Exception], LeadlineError],
+        *,
+        stores: bool = False,
     ) -> Coroutine[Any, Any, None]:
         """The work that runs `generation` to its end, and keeps what came of it, with a dialect's `notes`. From now on
-        the request is known to run. `told` is an error as a client may hear it."""
+        the request is known to run. `told` is an error as a client may hear it. Where it `stores`, the answer is also a
+        stored response, whenever it is fetched."""
         self._running[generation.hold.request_id] = generation.hold.organisation_id
-        return self._make(generation, notes, told)
+        return self._make(generation, notes, told, stores=stores)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work`, whoever hangs up meanwhile."""
@@ -67,13 +73,18 @@ class Deferred:
             await asyncio.wait(self._tasks, timeout=seconds)
 
     async def _make(
-        self, generation: Generation, notes: Mapping[str, bytes], told: Callable[[Exception], LeadlineError]
+        self,
+        generation: Generation,
+        notes: Mapping[str, bytes],
+        told: Callable[[Exception], LeadlineError],
+        *,
+        stores: bool,
     ) -> None:
         """Cut short by a stop it costs nothing."""
         try:
             async with generation:
                 try:
-                    await self._collect(generation, notes)
+                    await self._collect(generation, notes, stores=stores)
                 except asyncio.CancelledError:
                     generation.fail(Unavailable(_STOPPED))
                     raise
@@ -85,16 +96,20 @@ class Deferred:
         finally:
             self._running.pop(generation.hold.request_id, None)
 
-    async def _collect(self, generation: Generation, notes: Mapping[str, bytes]) -> None:
-        """Run it, and keep its answer with its charge; without its conversation, with which nobody goes on."""
-        collector = Collector(generation.choices)
+    async def _collect(self, generation: Generation, notes: Mapping[str, bytes], *, stores: bool) -> None:
+        """Run it, and keep its answer with its charge; where it is only deferred without its conversation, with which
+        nobody goes on."""
+        collector, kept = Collector(generation.choices), list[KeptAnswer]()
 
-        def kept_with(batch: tuple[ChatEvent, ...]) -> KeptAnswer:
+        def deferred_with(batch: tuple[ChatEvent, ...]) -> KeptAnswer:
             answer = collector.add(batch)
             assert answer is not None, "only the last batch is kept with"
-            return replace(kept_of(generation, answer, notes), conversation=())
+            kept.append(kept_of(generation, answer, notes))
+            return replace(kept[0], conversation=())
 
-        self.stored.keep(generation, "deferred", kept_with, too_large=InvalidRequest(_TOO_LARGE))
+        self.stored.keep(generation, "deferred", deferred_with, too_large=InvalidRequest(_TOO_LARGE))
+        if stores:
+            self.stored.keep(generation, "response", lambda _: kept[0])
         async with aclosing(generation.events()) as batches:
             async for batch in batches:
                 if not isinstance(batch[-1], Finished):

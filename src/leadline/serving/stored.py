@@ -63,7 +63,7 @@ class StoredAnswers:
         organisation_id, answer_id = generation.hold.organisation_id, generation.hold.request_id
         stored = self._sealed(organisation_id, kind, answer_id, encode(kept))
         row = answer_id, organisation_id, kind, stored.at, stored.expires_at, stored.content
-        await self.database.commit(Write(f"{INSERT_STORED} ON CONFLICT (id) DO NOTHING", row, rows=None))
+        await self.database.commit(Write(f"{INSERT_STORED} ON CONFLICT (id, kind) DO NOTHING", row, rows=None))
 
     async def find(self, organisation_id: str, kind: Kind, spelled_id: str) -> KeptAnswer | None:
         """The answer, or None where there is none for this organisation. Raises the error that is kept in its place."""
@@ -113,9 +113,10 @@ class StoredAnswers:
         now = self.clock()
         while True:
             expired = await self.database.rows(
-                "SELECT id FROM stored_answers WHERE expires_at <= $1 LIMIT $2", now, _PRUNED_AT_ONCE
+                "SELECT id, kind FROM stored_answers WHERE expires_at <= $1 LIMIT $2", now, _PRUNED_AT_ONCE
             )
-            deletions = [Write("DELETE FROM stored_answers WHERE id = $1", row, rows=None) for row in expired]
+            sql = "DELETE FROM stored_answers WHERE id = $1 AND kind = $2"
+            deletions = [Write(sql, row, rows=None) for row in expired]
             if deletions:
                 await self.database.commit(*deletions)
             if len(deletions) < _PRUNED_AT_ONCE:

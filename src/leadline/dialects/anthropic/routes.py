@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from leadline.chat.request import ChatRequest
-from leadline.dialects.answers import Form, answer_chat, collected
+from leadline.dialects.answers import Form, answer_chat
 from leadline.dialects.anthropic import complete
 from leadline.dialects.anthropic.decode import Body, CountBody, to_count_request, to_request
 from leadline.dialects.anthropic.encode import KEEP_ALIVE, EventEncoder, ShownThoughts, encode_answer
@@ -14,6 +14,7 @@ from leadline.dialects.exchange import Exchange
 from leadline.dialects.field_names import naming
 from leadline.dialects.models import model_routes
 from leadline.dialects.pages import Paging
+from leadline.dialects.recordings import collected
 from leadline.dialects.strict_json import decode
 from leadline.serving.models import ModelCard
 from leadline.serving.pipeline import Caller, Pipeline

@@ -5,10 +5,11 @@ from typing import Any
 
 import msgspec
 
-from leadline.dialects.answers import Form, record_once, send_recorded, start
+from leadline.dialects.answers import Form, record_exchange, send_recorded, start
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.openai.decode import Body, to_request
 from leadline.dialects.openai.encode import encode_answer
+from leadline.dialects.recordings import Recorder
 from leadline.serving.codec import KeptAnswer
 from leadline.serving.pipeline import Caller, Pipeline
 from leadline.serving.replays import Recording
@@ -32,12 +33,10 @@ async def defer_chat(pipeline: Pipeline, caller: Caller, exchange: Exchange, bod
     async def begin(recording: Recording) -> Coroutine[Any, Any, None]:
         generation = await start(pipeline, caller, exchange, request, form)
         recording.content_type = _JSON
-        recording.add(told)
-        recording.end()
-        pipeline.replays.keep(generation, recording, lambda _: told)
+        Recorder(pipeline.replays, recording, exchange.told).announce(generation, told)
         return pipeline.deferred.make(generation, notes, exchange.told)
 
-    await send_recorded(exchange, await record_once(pipeline, caller, exchange, key, begin), form)
+    await send_recorded(exchange, await record_exchange(pipeline, caller, exchange, key, begin), form)
 
 
 async def show_deferred_completion(pipeline: Pipeline, caller: Caller, exchange: Exchange) -> None:

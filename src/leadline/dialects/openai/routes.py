@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from leadline.dialects.answers import Form, answer_chat, collected
+from leadline.dialects.answers import Form, answer_chat
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.field_names import naming
 from leadline.dialects.limits import encode_limits
@@ -17,6 +17,7 @@ from leadline.dialects.openai.encode import KEEP_ALIVE, ChunkEncoder, encode_ans
 from leadline.dialects.openai.encode_completion import CompletionEncoder, encode_completion
 from leadline.dialects.openai.errors import encode_event
 from leadline.dialects.openai.tokenize import tokenize_text
+from leadline.dialects.recordings import collected
 from leadline.dialects.strict_json import decode
 from leadline.serving.generation import Generation
 from leadline.serving.pipeline import Caller, Pipeline

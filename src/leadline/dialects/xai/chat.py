@@ -1,9 +1,7 @@
 """The service `xai_api.Chat`: completions whole, streamed, deferred and stored, and the compaction of a context."""
 
-import asyncio
-from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import replace
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,47 +9,60 @@ from leadline.chat.collect import ChatAnswer, Collector
 from leadline.chat.events import ChatEvent, Finished
 from leadline.chat.request import ChatRequest, Message
 from leadline.dialects.field_names import naming
-from leadline.dialects.presented import told
+from leadline.dialects.recordings import Encoder, Recorder, collected
+from leadline.dialects.xai.answers import EncoderOf, answer, asked_once, read, record, start
 from leadline.dialects.xai.decode import FIELDS, to_request
 from leadline.dialects.xai.encode import ChunkEncoder, Seal, encode_completion, encode_usage
 from leadline.dialects.xai.fields import model_of, optional
 from leadline.dialects.xai.messages import Seals, to_messages
 from leadline.dialects.xai.protos import chat, deferred
-from leadline.dialects.xai.rpc import Rpc
+from leadline.dialects.xai.rpc import Rpc, serialized
 from leadline.errors import NotFound, PreviousResponseNotFound
 from leadline.serving.codec import KeptAnswer
 from leadline.serving.compaction import compaction_request, open_context, seal_context
-from leadline.serving.generation import Call, Generation, LookUp, nothing_more
+from leadline.serving.generation import Generation, LookUp
 from leadline.serving.stored import kept_of
 
 NOTE = "xai"
 
 
 async def get_completion(rpc: Rpc, wire: Any) -> Any:
-    async with await _begin(rpc, wire, stream=False) as generation:
-        answer = await fold(rpc, generation, _keep(rpc, wire, generation))
-    return encode_completion(generation, answer, settings_of(wire), _seal(rpc, wire))
+    settings, seal = settings_of(wire), _seal(rpc, wire)
+
+    def encode(generation: Generation, answered: ChatAnswer) -> bytes:
+        return serialized(encode_completion(generation, answered, settings, seal))
+
+    return await _complete(rpc, wire, collected(encode), stream=False)
 
 
-async def get_completion_chunk(rpc: Rpc, wire: Any) -> None:
-    async with await _begin(rpc, wire, stream=True) as generation:
-        keep = _keep(rpc, wire, generation)
-        encoder = ChunkEncoder(generation, generation.choices, _seal(rpc, wire))
-        try:
-            async with aclosing(generation.events()) as batches:
-                async for batch in batches:
-                    keep(batch)
-                    if chunk := encoder.encode(batch):
-                        await rpc.write(chunk)
-        except asyncio.CancelledError:
-            raise rpc.why_cancelled(generation) from None
+async def get_completion_chunk(rpc: Rpc, wire: Any) -> Any:
+    seal = _seal(rpc, wire)
+
+    def encoder_of(generation: Generation) -> Encoder:
+        return ChunkEncoder(generation, generation.choices, seal)
+
+    return await _complete(rpc, wire, encoder_of, stream=True)
 
 
 async def start_deferred_completion(rpc: Rpc, wire: Any) -> Any:
-    generation = await _begin(rpc, wire, stream=False)
+    """With an Idempotency-Key the request runs once."""
     deferring, note = rpc.pipeline.deferred, settings_of(wire).SerializeToString()
-    deferring.run(deferring.make(generation, {NOTE: note}, partial(_told, rpc)))
-    return deferred.StartDeferredResponse(request_id=str(rpc.request_id))
+    call = rpc.as_call(stream=False, look_up=_look_up(rpc, wire))
+    told = serialized(deferred.StartDeferredResponse(request_id=str(rpc.request_id)))
+
+    def make(generation: Generation) -> Coroutine[Any, Any, None]:
+        return deferring.make(generation, {NOTE: note}, rpc.told, stores=wire.store_messages)
+
+    async def run(generation: Generation, recorder: Recorder) -> None:
+        recorder.announce(generation, told)
+        await make(generation)
+
+    with naming(FIELDS):
+        request, asked = to_request(wire, ()), asked_once(rpc, wire)
+        if asked is not None:
+            return await read(rpc, await record(rpc, asked, request, call, run), streams=False)
+        deferring.run(make(await start(rpc, request, call)))
+    return told
 
 
 async def get_deferred_completion(rpc: Rpc, wire: Any) -> Any:
@@ -74,44 +85,20 @@ async def delete_stored_completion(rpc: Rpc, wire: Any) -> Any:
 async def compact_context(rpc: Rpc, wire: Any) -> Any:
     messages = to_messages(wire.input, _seals(rpc), "input")
     request = compaction_request(model_of(wire), messages)
-    with naming({"messages": "input"}):
-        generation = await start(rpc, request, stream=False)
-    async with generation:
-        answer = await fold(rpc, generation)
     organisation_id = rpc.caller.organisation_id
-    context, dropped = seal_context(rpc.pipeline.stored, organisation_id, messages, answer.choices[0])
-    return chat.CompactContextResponse(
-        id=str(rpc.request_id),
-        encrypted_content=context,
-        dropped_message_count=dropped,
-        usage=encode_usage(answer.usage, generation.cost_ticks),
-    )
 
+    def encode(generation: Generation, answered: ChatAnswer) -> bytes:
+        context, dropped = seal_context(rpc.pipeline.stored, organisation_id, messages, answered.choices[0])
+        response = chat.CompactContextResponse(
+            id=str(generation.request_id),
+            encrypted_content=context,
+            dropped_message_count=dropped,
+            usage=encode_usage(answered.usage, generation.cost_ticks),
+        )
+        return serialized(response)
 
-async def start(
-    rpc: Rpc, request: ChatRequest, *, stream: bool, scope: str = "chat", look_up: LookUp = nothing_more
-) -> Generation:
-    """Admit `request`, or refuse it. What the limits leave is told at the call's end."""
-    call = Call(rpc.request_id, rpc.endpoint, stream, scope, look_up=look_up)
-    generation = await rpc.pipeline.start(rpc.caller, request, call)
-    rpc.tell_limits(generation.limits)
-    return generation
-
-
-async def fold(
-    rpc: Rpc, generation: Generation, keep: Callable[[tuple[ChatEvent, ...]], None] = lambda _: None
-) -> ChatAnswer:
-    """The whole answer of a generation, each batch of which is shown to `keep`."""
-    collector = Collector(generation.choices)
-    try:
-        async with aclosing(generation.events()) as batches:
-            async for batch in batches:
-                keep(batch)
-                answer = collector.add(batch)
-    except asyncio.CancelledError:
-        raise rpc.why_cancelled(generation) from None
-    assert answer is not None, "an engine must end with Finished or raise"
-    return answer
+    with naming({"messages": "input"}):
+        return await answer(rpc, wire, request, rpc.as_call(stream=False), collected(encode))
 
 
 def encode_kept(kept: KeptAnswer) -> Any:
@@ -121,10 +108,11 @@ def encode_kept(kept: KeptAnswer) -> Any:
     return encode_completion(kept, kept.answer, settings)
 
 
-async def _begin(rpc: Rpc, wire: Any, *, stream: bool) -> Generation:
-    """Admit a request for a completion. What refers to something stored is looked up once the limits let it in."""
+async def _complete(rpc: Rpc, wire: Any, encoder_of: EncoderOf, *, stream: bool) -> bytes | None:
+    """Answer a request for a completion. What refers to something stored is looked up once the limits let it in."""
+    call = rpc.as_call(stream=stream, look_up=_look_up(rpc, wire))
     with naming(FIELDS):
-        return await start(rpc, to_request(wire, ()), stream=stream, look_up=_look_up(rpc, wire))
+        return await answer(rpc, wire, to_request(wire, ()), call, _keeping(rpc, wire, encoder_of))
 
 
 async def whole_request(rpc: Rpc, wire: Any) -> ChatRequest:
@@ -164,23 +152,38 @@ async def _fetch_files(rpc: Rpc, messages: Any) -> None:
                 part.text = await rpc.pipeline.file_text(rpc.caller, part.file.file_id)
 
 
-def _keep(rpc: Rpc, wire: Any, generation: Generation) -> Callable[[tuple[ChatEvent, ...]], None]:
-    """Keep the answer with its charge, where that is asked for. Each batch is to be shown to what it gives."""
+def _keeping(rpc: Rpc, wire: Any, encoder_of: EncoderOf) -> EncoderOf:
+    """An encoder that also keeps the answer with its charge, where that is asked for."""
     if not wire.store_messages:
-        return lambda _: None
-    collector, note = Collector(generation.choices), settings_of(wire).SerializeToString()
+        return encoder_of
+    note = settings_of(wire).SerializeToString()
 
-    def kept_with(batch: tuple[ChatEvent, ...]) -> KeptAnswer:
-        answer = collector.add(batch)
-        assert answer is not None, "only the last batch is kept with"
-        return kept_of(generation, answer, {NOTE: note})
+    def keeping(generation: Generation) -> Encoder:
+        keeper = _Keeper(encoder_of(generation), generation, note, Collector(generation.choices))
+        rpc.pipeline.stored.keep(generation, "response", keeper.kept_with)
+        return keeper
 
-    def keep(batch: tuple[ChatEvent, ...]) -> None:
+    return keeping
+
+
+@dataclass(frozen=True, slots=True)
+class _Keeper:
+    """An encoder that gathers what it encodes, to be kept."""
+
+    encoder: Encoder
+    generation: Generation
+    note: bytes
+    collector: Collector
+
+    def encode(self, batch: tuple[ChatEvent, ...]) -> bytes:
         if not isinstance(batch[-1], Finished):
-            collector.add(batch)
+            self.collector.add(batch)
+        return self.encoder.encode(batch)
 
-    rpc.pipeline.stored.keep(generation, "response", kept_with)
-    return keep
+    def kept_with(self, batch: tuple[ChatEvent, ...]) -> KeptAnswer:
+        answered = self.collector.add(batch)
+        assert answered is not None, "only the last batch is kept with"
+        return kept_of(self.generation, answered, {NOTE: self.note})
 
 
 def settings_of(wire: Any) -> Any:
@@ -213,10 +216,6 @@ def _seal(rpc: Rpc, wire: Any) -> Seal | None:
 def _seals(rpc: Rpc) -> Seals:
     stored, organisation_id = rpc.pipeline.stored, rpc.caller.organisation_id
     return Seals(partial(stored.open_reasoning, organisation_id), partial(open_context, stored, organisation_id))
-
-
-def _told(rpc: Rpc, error: Exception) -> Any:
-    return told(error, str(rpc.request_id), rpc.path)
 
 
 async def _find(rpc: Rpc, response_id: str) -> KeptAnswer:

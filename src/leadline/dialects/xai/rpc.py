@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError, Message
 from leadline.clock import now_microseconds
 from leadline.dialects.exchange import LARGEST_BODY_BYTES
 from leadline.dialects.limits import encode_limits
-from leadline.dialects.presented import presented_key
+from leadline.dialects.presented import presented_key, told
 from leadline.dialects.xai.wire import refuse_crowds
 from leadline.errors import (
     ClientGone,
@@ -34,7 +34,7 @@ from leadline.errors import (
     Unavailable,
 )
 from leadline.ids import new_uuid
-from leadline.serving.generation import Generation
+from leadline.serving.generation import Call, Generation, LookUp, nothing_more
 from leadline.serving.pipeline import Caller, Pipeline
 
 # A client that takes nothing for this long is given up; one that sends a stream may pause for so long.
@@ -89,6 +89,14 @@ class Rpc:
         """The values that the client sent under this lower-case name."""
         pairs = self.context.invocation_metadata() or ()
         return [value if isinstance(value, str) else value.decode("latin-1") for key, value in pairs if key == name]
+
+    def as_call(self, *, stream: bool, scope: str = "chat", look_up: LookUp = nothing_more) -> Call:
+        """This call, as the money path wants it. `scope` is what its key must permit."""
+        return Call(self.request_id, self.endpoint, stream, scope, look_up=look_up)
+
+    def told(self, error: Exception) -> LeadlineError:
+        """The error as the client may hear it."""
+        return told(error, str(self.request_id), self.path)
 
     def tell_limits(self, limits: RateLimits) -> None:
         """In the trailing metadata, under the names that they have as headers."""

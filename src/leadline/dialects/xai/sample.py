@@ -1,17 +1,17 @@
 """The services that take plain prompts: `xai_api.Sample`, which goes on with them, and `xai_api.Embedder`."""
 
-import asyncio
 from array import array
 from collections.abc import Sequence
-from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Any
 
-from leadline.chat.collect import Choice
+from leadline.chat.collect import ChatAnswer, Choice
 from leadline.chat.events import ChatEvent, ChoiceFinished, Embedded, Finished, TextDelta
 from leadline.chat.request import ChatRequest, Text, Vectors
 from leadline.dialects.base64_vectors import base64_of
 from leadline.dialects.field_names import naming
-from leadline.dialects.xai.chat import fold, start
+from leadline.dialects.recordings import collected
+from leadline.dialects.xai.answers import answer
 from leadline.dialects.xai.encode import REASONS, encode_usage
 from leadline.dialects.xai.fields import (
     MOST_CHOICES,
@@ -23,7 +23,7 @@ from leadline.dialects.xai.fields import (
     word_of,
 )
 from leadline.dialects.xai.protos import embed, sample, usage
-from leadline.dialects.xai.rpc import Rpc
+from leadline.dialects.xai.rpc import Rpc, serialized
 from leadline.errors import InvalidRequest
 from leadline.serving.generation import Generation
 
@@ -35,51 +35,24 @@ _IN_BASE64 = {embed.FORMAT_INVALID: False, embed.FORMAT_FLOAT: False, embed.FORM
 
 async def sample_text(rpc: Rpc, wire: Any) -> Any:
     with naming(_FIELDS):
-        generation = await start(rpc, _request(wire), stream=False, scope="sample")
-    async with generation:
-        answer = await fold(rpc, generation)
-    response = _shell(generation)
-    response.choices.extend(_choice(index, choice) for index, choice in enumerate(answer.choices))
-    response.usage.CopyFrom(encode_usage(answer.usage, generation.cost_ticks))
-    return response
+        return await answer(
+            rpc, wire, _request(wire), rpc.as_call(stream=False, scope="sample"), collected(_encode_answer)
+        )
 
 
-async def sample_text_streaming(rpc: Rpc, wire: Any) -> None:
+async def sample_text_streaming(rpc: Rpc, wire: Any) -> Any:
     with naming(_FIELDS):
-        generation = await start(rpc, _request(wire), stream=True, scope="sample")
-    async with generation:
-        shell = _shell(generation).SerializeToString()
-        try:
-            async with aclosing(generation.events()) as batches:
-                async for batch in batches:
-                    if piece := _piece(batch, generation):
-                        await rpc.write(shell + piece)
-        except asyncio.CancelledError:
-            raise rpc.why_cancelled(generation) from None
+        return await answer(rpc, wire, _request(wire), rpc.as_call(stream=True, scope="sample"), _ChunkEncoder)
 
 
 async def embed_inputs(rpc: Rpc, wire: Any) -> Any:
     prompts, in_base64 = _inputs(wire.input), word_of(wire.encoding_format, _IN_BASE64, "encoding_format")
     request = ChatRequest(model_of(wire), (), choices=len(prompts), prompts=prompts, vectors=Vectors())
-    generation = await start(rpc, request, stream=False, scope="embed")
-    vectors: dict[int, array[float]] = {}
-    async with generation:
-        try:
-            async with aclosing(generation.events()) as batches:
-                async for batch in batches:
-                    vectors |= {event.choice: event.vector for event in batch if isinstance(event, Embedded)}
-        except asyncio.CancelledError:
-            raise rpc.why_cancelled(generation) from None
-    return embed.EmbedResponse(
-        id=str(rpc.request_id),
-        model=generation.model,
-        system_fingerprint=generation.fingerprint,
-        embeddings=[
-            embed.Embedding(index=index, embeddings=[_vector(vectors[index], in_base64=in_base64)])
-            for index in range(len(prompts))
-        ],
-        usage=usage.EmbeddingUsage(num_text_embeddings=len(prompts)),
-    )
+
+    def encoder_of(generation: Generation) -> "_VectorEncoder":
+        return _VectorEncoder(generation, in_base64=in_base64)
+
+    return await answer(rpc, wire, request, rpc.as_call(stream=False, scope="embed"), encoder_of)
 
 
 def _request(wire: Any) -> ChatRequest:
@@ -129,25 +102,67 @@ def _choice(index: int, choice: Choice) -> Any:
     return sample.SampleChoice(index=index, text=text, finish_reason=REASONS[choice.finish_reason])
 
 
-def _piece(batch: tuple[ChatEvent, ...], generation: Generation) -> bytes:
-    """What is added to a stream's shell for a batch: at most one entry for each choice; the usage at the end."""
-    response = sample.SampleTextResponse()
-    choices: dict[int, Any] = {}
-    for event in batch:
-        match event:
-            case TextDelta() | ChoiceFinished():
-                if event.choice not in choices:
-                    choices[event.choice] = response.choices.add(index=event.choice)
-                if isinstance(event, TextDelta):
-                    choices[event.choice].text += event.text
-                else:
-                    choices[event.choice].finish_reason = REASONS[event.reason]
-            case Finished():
-                response.usage.CopyFrom(encode_usage(event.usage, generation.cost_ticks))
-            case _:
-                pass
-    content: bytes = response.SerializeToString()
-    return content
+def _encode_answer(generation: Generation, answered: ChatAnswer) -> bytes:
+    response = _shell(generation)
+    response.choices.extend(_choice(index, choice) for index, choice in enumerate(answered.choices))
+    response.usage.CopyFrom(encode_usage(answered.usage, generation.cost_ticks))
+    return serialized(response)
+
+
+class _ChunkEncoder:
+    """Encodes one stream: a message for a batch, with at most one entry for each choice; the usage at the end."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._shell = serialized(_shell(generation))
+
+    def encode(self, batch: tuple[ChatEvent, ...]) -> bytes:
+        response = sample.SampleTextResponse()
+        choices: dict[int, Any] = {}
+        for event in batch:
+            match event:
+                case TextDelta() | ChoiceFinished():
+                    if event.choice not in choices:
+                        choices[event.choice] = response.choices.add(index=event.choice)
+                    if isinstance(event, TextDelta):
+                        choices[event.choice].text += event.text
+                    else:
+                        choices[event.choice].finish_reason = REASONS[event.reason]
+                case Finished():
+                    response.usage.CopyFrom(encode_usage(event.usage, self._generation.cost_ticks))
+                case _:
+                    pass
+        piece = serialized(response)
+        return self._shell + piece if piece else b""
+
+
+@dataclass(frozen=True, slots=True)
+class _VectorEncoder:
+    """Nothing goes out before the last batch."""
+
+    generation: Generation
+    in_base64: bool
+    vectors: "dict[int, array[float]]" = field(default_factory=dict)
+
+    def encode(self, batch: tuple[ChatEvent, ...]) -> bytes:
+        for event in batch:
+            if isinstance(event, Embedded):
+                self.vectors[event.choice] = event.vector
+        return self._encode_all() if isinstance(batch[-1], Finished) else b""
+
+    def _encode_all(self) -> bytes:
+        generation, vectors = self.generation, self.vectors
+        response = embed.EmbedResponse(
+            id=str(generation.request_id),
+            model=generation.model,
+            system_fingerprint=generation.fingerprint,
+            embeddings=[
+                embed.Embedding(index=index, embeddings=[_vector(vectors[index], in_base64=self.in_base64)])
+                for index in range(generation.choices)
+            ],
+            usage=usage.EmbeddingUsage(num_text_embeddings=generation.choices),
+        )
+        return serialized(response)
 
 
 def _vector(vector: "array[float]", *, in_base64: bool) -> Any:
