@@ -1,7 +1,9 @@
 """Files: kept whole or not at all, within their bounds, for their organisation alone."""
 
 import asyncio
+import errno
 import logging
+import os
 import shutil
 from collections import namedtuple
 from contextlib import AsyncExitStack
@@ -186,6 +188,23 @@ async def test_a_full_disk_is_unavailable_and_leaves_nothing(
             await keep(store)
     monkeypatch.setattr(shutil, "disk_usage", usage)
     assert on_disk(folder) == []
+    await keep(store)
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+async def test_a_disk_that_fails_at_the_end_keeps_no_file(
+    store: Files, folder: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, fails, fail)
+        for _ in range(5):
+            with pytest.raises(Unavailable, match="no room"):
+                await keep(store)
+    assert on_disk(folder) == []
+    assert (await store.page(ALICE, FileOrder())).files == ()
     await keep(store)
 
 
