@@ -93,9 +93,9 @@ class Upload:
         self._size_bytes += len(piece)
         rest = memoryview(piece)
         while rest:
-            room = PIECE_BYTES - len(self._gathered)
-            self._gathered += rest[:room]
-            rest = rest[room:]
+            missing = PIECE_BYTES - len(self._gathered)
+            self._gathered += rest[:missing]
+            rest = rest[missing:]
             if len(self._gathered) == PIECE_BYTES:
                 await self._flush()
 
@@ -110,7 +110,7 @@ class Upload:
     async def _keep(self, purpose: str, expires_after_seconds: int | None) -> File:
         try:
             sha256 = await self._files.contents.written(self._writer.finish)
-            at = self._files.clock()
+            at = self._file.created_at
             term = None if expires_after_seconds is None else at + expires_after_seconds * MICROSECONDS_PER_SECOND
             file = File(self._file.id, self._file.filename, purpose, self._size_bytes, sha256, at, term)
             await self._files.database.commit(insertion(self._organisation_id, file))
@@ -150,7 +150,8 @@ class Files:
 
     @asynccontextmanager
     async def upload(self, organisation_id: str, filename: str) -> AsyncIterator[Upload]:
-        """A new file of this organisation. Left without `keep`, it leaves nothing."""
+        """A new file of this organisation, created now: its id and its time are in one order. Left without `keep`, it
+        leaves nothing."""
         check_text(filename, "filename", LONGEST_NAME)
         if not filename or filename in (".", "..") or "/" in filename or "\\" in filename:
             raise InvalidRequest("filename: it must be a name, without slashes.", "filename")
@@ -166,7 +167,7 @@ class Files:
             room.uploads -= 1
             self.uploading.discard(file_id)
             raise
-        upload = Upload(self, organisation_id, File(file_id, filename, "", 0, "", 0, None), writer, room)
+        upload = Upload(self, organisation_id, File(file_id, filename, "", 0, "", self.clock(), None), writer, room)
         try:
             yield upload
         finally:

@@ -59,12 +59,13 @@ class SealedWriter:
             return self._digest.hexdigest()
 
     def discard(self) -> None:
-        """Leave nothing behind, whatever was done before."""
+        """Leave nothing behind, whatever was done before; on a disk that refuses even that, it stays."""
         with self._lock:
             with suppress(OSError):
                 self._file.close()
-            self._part.unlink(missing_ok=True)
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._part.unlink(missing_ok=True)
+                self._path.unlink(missing_ok=True)
 
     def _put(self, piece: bytes, *, last: bool) -> None:
         self._file.write(self._sealer.seal(piece, _place(self._place, self._number, last=last)))
