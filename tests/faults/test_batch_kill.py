@@ -23,7 +23,6 @@ from tests.raw import post
 from tests.raw import request as http
 from tests.scripted.process import MODEL, Journal
 
-REQUESTS = 30
 # Of the batches, one that is cancelled soon after it began.
 CANCELLED_EVERY = 3
 
@@ -34,6 +33,8 @@ class History:
 
     folder: Path
     rng: random.Random
+    # How many requests a batch has.
+    each: int
     plant: str | None = None
     key: str = ""
     paths: list[str] = field(default_factory=list)
@@ -86,17 +87,17 @@ class History:
         batch_id = (await self._send(server, "/v1/batches", {"name": f"number {number}"}))["batch_id"]
         path = f"/v1/batches/{batch_id}"
         self.paths.append(path)
-        first = number * REQUESTS + 1
+        first = number * self.each + 1
         asked = [
             {"model": MODEL, "max_tokens": 200, "messages": [{"role": "user", "content": f"number {one} of very many"}]}
-            for one in range(first, first + REQUESTS)
+            for one in range(first, first + self.each)
         ]
         entries = [{"batch_request": {"chat_get_completion": one}} for one in asked]
         await self._send(server, f"{path}/requests", {"batch_requests": entries})
 
     async def _until_some_ended(self, server: Server) -> None:
         """Between the first and the last result of the newest batch."""
-        path, wanted = self.paths[-1], self.rng.randint(1, 12)
+        path, wanted = self.paths[-1], self.rng.randint(1, self.each // 3)
         async with asyncio.timeout(DEADLINE_SECONDS):
             while (state := await self._state(server, path))["num_success"] < wanted:
                 await asyncio.sleep(0.01)
@@ -134,19 +135,20 @@ class History:
             ):
                 self.found.append(f"lost: {state}")
         self.found += [f"charged for nothing: {request_id}" for request_id in charges]
-        if len(rows) != REQUESTS * len(self.paths):
+        if len(rows) != self.each * len(self.paths):
             self.found.append(f"requests: {len(rows)}")
 
 
-def live(folder: Path, kills: int, plant: str | None = None) -> History:
-    history = History(folder, random.Random(f"{kills} {plant}"), plant)
+def live(folder: Path, kills: int, plant: str | None = None, each: int = 30) -> History:
+    history = History(folder, random.Random(f"{kills} {plant}"), each, plant)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(history.live(kills))
     return history
 
 
+@pytest.mark.slow
 def test_two_kills_lose_and_double_nothing(tmp_path: Path) -> None:
-    history = live(tmp_path / "batches", 2)
+    history = live(tmp_path / "batches", 2, each=14)
 
     assert history.found == []
     assert history.in_the_middle == 2

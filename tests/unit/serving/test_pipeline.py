@@ -263,7 +263,7 @@ async def test_without_a_commit_no_answer_is_finished_and_later_what_was_deliver
         asyncio.get_running_loop().call_soon(told, DatabaseUnusable("disk full"))
 
     monkeypatch.setattr(house.instance.database, "submit", refuse)
-    monkeypatch.setattr("leadline.serving.generation.COMMIT_SECONDS", 0.01)
+    generation.commit_seconds = 0.01
     monkeypatch.setattr("leadline.ledger.ledger.RETRY_SECONDS", 0.001)
     with pytest.raises(Unavailable, match="not complete"):
         seen += await anext(batches)
