@@ -123,40 +123,41 @@ def test_what_is_kept_is_sealed(server):
     assert not any(b"secret" in content for row in rows for content in row)
 
 
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        ({}, "batch_requests"),
-        ({"batch_requests": []}, "batch_requests"),
-        ({"batch_requests": [entry()] * 1001}, "batch_requests"),
-        ({"batch_requests": [entry(), 3]}, "batch_requests[1]"),
-        ({"batch_requests": [entry(), {}]}, "batch_requests[1].batch_request"),
-        ({"batch_requests": [{"batch_request": {}}]}, "batch_requests[0].batch_request.chat_get_completion"),
-        ({"batch_requests": [{"batch_request": {"image": {}}}]}, "batch_requests[0].batch_request.image"),
-        ({"batch_requests": [entry(temperature=9)]}, "temperature"),
-        ({"batch_requests": [entry(stream=True)]}, "stream"),
-        ({"batch_requests": [entry(deferred=True)]}, "deferred"),
-        ({"batch_requests": [entry("nobody")]}, "model"),
-        ({"batch_requests": [entry(), entry(messages=[{"role": "assistant"}])]}, "messages[0]"),
-        ({"batch_requests": [entry(name="a"), entry(name="a")]}, "batch_requests[1].batch_request_id"),
-        ({"batch_requests": [entry(name="")]}, "batch_requests[0].batch_request_id"),
-        ({"batch_requests": [entry(name="a\nb")]}, "batch_requests[0].batch_request_id"),
-    ],
-)
-def test_what_is_wrong_is_named_and_nothing_is_added(server, body, param):
+# What is added, and the field that is to blame.
+WRONG = [
+    ({}, "batch_requests"),
+    ({"batch_requests": []}, "batch_requests"),
+    ({"batch_requests": [entry()] * 1001}, "batch_requests"),
+    ({"batch_requests": [entry(), 3]}, "batch_requests[1]"),
+    ({"batch_requests": [entry(), {}]}, "batch_requests[1].batch_request"),
+    ({"batch_requests": [{"batch_request": {}}]}, "batch_requests[0].batch_request.chat_get_completion"),
+    ({"batch_requests": [{"batch_request": {"image": {}}}]}, "batch_requests[0].batch_request.image"),
+    ({"batch_requests": [entry(temperature=9)]}, "temperature"),
+    ({"batch_requests": [entry(stream=True)]}, "stream"),
+    ({"batch_requests": [entry(deferred=True)]}, "deferred"),
+    ({"batch_requests": [entry("nobody")]}, "model"),
+    ({"batch_requests": [entry(), entry(messages=[{"role": "assistant"}])]}, "messages[0]"),
+    ({"batch_requests": [entry(name="a"), entry(name="a")]}, "batch_requests[1].batch_request_id"),
+    ({"batch_requests": [entry(name="")]}, "batch_requests[0].batch_request_id"),
+    ({"batch_requests": [entry(name="a\nb")]}, "batch_requests[0].batch_request_id"),
+]
+
+
+def test_what_is_wrong_is_named_and_nothing_is_added(server):
     path = create(server)
-    refused = send(server, f"{path}/requests", body)
-    assert refused.status == 400
-    place = f"batch_requests[{len(body['batch_requests']) - 1}]" if body.get("batch_requests") else ""
-    at = param if param.startswith("batch_requests") else f"{place}.batch_request.chat_get_completion.{param}"
-    assert refused.json["error"]["param"] == at
+    for body, param in WRONG:
+        refused = send(server, f"{path}/requests", body)
+        entries = body.get("batch_requests")
+        inside = f"batch_requests[{len(entries or ()) - 1}].batch_request.chat_get_completion.{param}"
+        at = param if param.startswith("batch_requests") else inside
+        assert (refused.status, refused.json["error"]["param"]) == (400, at)
     assert state(server, path) == {}
 
 
-@pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": 3}, {"name": "x" * 201}])
-def test_a_batch_needs_a_name(server, body):
-    refused = send(server, "/v1/batches", body)
-    assert (refused.status, refused.json["error"]["param"]) == (400, "name")
+def test_a_batch_needs_a_name(server):
+    for body in ({}, {"name": ""}, {"name": 3}, {"name": "x" * 201}):
+        refused = send(server, "/v1/batches", body)
+        assert (refused.status, refused.json["error"]["param"]) == (400, "name")
 
 
 def test_openai_s_form_is_refused_by_name(server):
@@ -219,12 +220,13 @@ def test_nobody_else_can_tell_that_it_exists(server):
     assert fetch(server, f"/v1/batches?pagination_token={batch_id}", bob).json["batches"] == []
 
 
-@pytest.mark.parametrize(("endpoints", "adds"), [(["batch"], 403), (["batch", "chat"], 200), (["chat"], 403)])
-def test_a_key_needs_the_scopes(server, endpoints, adds):
-    options = {"endpoints": endpoints}
-    key = server.command("keys create", name="some", email=EMAIL, options=options)["api_key"]
-    assert send(server, "/v1/batches", {"name": "x"}, key).status == (200 if "batch" in endpoints else 403)
-    assert send(server, f"{create(server)}/requests", {"batch_requests": [entry()]}, key).status == adds
+def test_a_key_needs_the_scopes(server):
+    path = create(server)
+    for endpoints, creates, adds in ((["batch"], 200, 403), (["batch", "chat"], 200, 200), (["chat"], 403, 403)):
+        options, name = {"endpoints": endpoints}, "+".join(endpoints)
+        key = server.command("keys create", name=name, email=EMAIL, options=options)["api_key"]
+        assert send(server, "/v1/batches", {"name": "x"}, key).status == creates
+        assert send(server, f"{path}/requests", {"batch_requests": [entry()]}, key).status == adds
 
 
 def test_a_batch_is_not_counted_in_the_limits(tmp_path: Path):
@@ -405,21 +407,21 @@ def test_a_file_of_lines_becomes_a_batch(server):
     assert send(server, f"{path}/requests", {"batch_requests": [entry()]}).status == 400
 
 
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        (b"{", "line 101"),
-        (entry("nobody"), "line 101.batch_request.chat_get_completion.model"),
-        (entry(temperature=9), "line 101.batch_request.chat_get_completion.temperature"),
-        (entry(name="7"), "line 101.batch_request_id"),
-        ({"custom_id": "b", "url": "/v1/embeddings", "body": {}}, "line 101.url"),
-    ],
-)
-def test_of_a_file_with_a_wrong_line_nothing_is_kept_and_nothing_begins(server, wrong, words):
-    file_id = upload(server, lines(*(entry(name=f"{number}") for number in range(100)), wrong))
-    refused = send(server, "/v1/batches", {"name": "from a file", "input_file_id": file_id})
-    assert (refused.status, refused.json["error"]["param"]) == (400, "input_file_id")
-    assert refused.json["error"]["message"].startswith(words)
+WRONG_LINES: list[tuple[Any, str]] = [
+    (b"{", "line 41"),
+    (entry("nobody"), "line 41.batch_request.chat_get_completion.model"),
+    (entry(temperature=9), "line 41.batch_request.chat_get_completion.temperature"),
+    (entry(name="7"), "line 41.batch_request_id"),
+    ({"custom_id": "b", "url": "/v1/embeddings", "body": {}}, "line 41.url"),
+]
+
+
+def test_of_a_file_with_a_wrong_line_nothing_is_kept_and_nothing_begins(server):
+    for wrong, told in WRONG_LINES:
+        file_id = upload(server, lines(*(entry(name=f"{number}") for number in range(40)), wrong))
+        refused = send(server, "/v1/batches", {"name": "from a file", "input_file_id": file_id})
+        assert (refused.status, refused.json["error"]["param"]) == (400, "input_file_id")
+        assert refused.json["error"]["message"].startswith(told)
     assert fetch(server, "/v1/batches").json["batches"] == []
     assert server.run(server.instance.database.rows("SELECT COUNT(*) FROM batch_requests")) == [(0,)]
     assert server.engine.requests == []

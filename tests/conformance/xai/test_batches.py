@@ -138,27 +138,28 @@ def test_what_is_cancelled_before_it_began_never_runs(server, sdk):
     assert len(server.charges()) == state.num_success == len(server.engine.requests)
 
 
-@pytest.mark.parametrize(
-    ("entry", "param"),
-    [
-        ({"completion_request": ask(temperature=9)}, "completion_request.temperature"),
-        ({"completion_request": ask("nobody")}, "completion_request.model"),
-        ({"completion_request": ask(store_messages=True)}, "completion_request.store_messages"),
-        ({"completion_request": ask(messages=[chat.Message(role=99)])}, "completion_request.messages[0]"),
-        ({"image_request": {"prompt": "a cat"}}, "image_request"),
-        ({"video_request": {"prompt": "a cat"}}, "video_request"),
-        ({}, "request"),
-        ({"batch_request_id": "x" * 201, "completion_request": ask()}, "batch_request_id"),
-        ({"batch_request_id": "first", "completion_request": ask()}, "batch_request_id"),
-    ],
-)
-def test_what_is_wrong_is_named_and_nothing_is_added(server, sdk, channel, entry, param):
+# An entry, and the field that is to blame.
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"completion_request": ask(temperature=9)}, "completion_request.temperature"),
+    ({"completion_request": ask("nobody")}, "completion_request.model"),
+    ({"completion_request": ask(store_messages=True)}, "completion_request.store_messages"),
+    ({"completion_request": ask(messages=[chat.Message(role=99)])}, "completion_request.messages[0]"),
+    ({"image_request": {"prompt": "a cat"}}, "image_request"),
+    ({"video_request": {"prompt": "a cat"}}, "video_request"),
+    ({}, "request"),
+    ({"batch_request_id": "x" * 201, "completion_request": ask()}, "batch_request_id"),
+    ({"batch_request_id": "first", "completion_request": ask()}, "batch_request_id"),
+]
+
+
+def test_what_is_wrong_is_named_and_nothing_is_added(server, sdk, channel):
     batch_id = sdk.batch.create("all of them").batch_id
     first = batch.BatchRequest(batch_request_id="first", completion_request=ask())
-    asked = batch.AddBatchRequestsRequest(batch_id=batch_id, batch_requests=[first, batch.BatchRequest(**entry)])
-    outcome = call(channel, f"{SERVICE}/AddBatchRequests", [asked], bearer(server.api_key))
-    assert outcome.code == "INVALID_ARGUMENT"
-    assert outcome.details.startswith(f"batch_requests[1].{param}")
+    for entry, param in WRONG:
+        asked = batch.AddBatchRequestsRequest(batch_id=batch_id, batch_requests=[first, batch.BatchRequest(**entry)])
+        outcome = call(channel, f"{SERVICE}/AddBatchRequests", [asked], bearer(server.api_key))
+        assert outcome.code == "INVALID_ARGUMENT"
+        assert outcome.details.startswith(f"batch_requests[1].{param}")
     assert sdk.batch.get(batch_id).state.num_requests == 0
 
 
