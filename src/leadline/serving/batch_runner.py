@@ -101,8 +101,10 @@ class BatchRunner:
                     await self._turn()
                 except LeadlineError as error:
                     _log.warning("batches were put off", extra={"why": str(error)})
+                    await asyncio.sleep(PUT_OFF_SECONDS[0])
                 except Exception:
                     _log.exception("a turn of the batches failed")
+                    await asyncio.sleep(PUT_OFF_SECONDS[0])
                 await self._wait()
         finally:
             self.stop()
@@ -139,15 +141,19 @@ class BatchRunner:
                 queue.idle = False
             else:
                 queue = self._known[batch_id, model] = _Queue(batch_id, model, expires_at)
-                self._queues.setdefault(model, deque()).append(queue)
+                if model not in self._queues:
+                    self._queues[model] = deque()
+                    self._began_at[model] = asyncio.get_running_loop().time()  # it waits from now on
+                self._queues[model].append(queue)
 
     async def _turn(self) -> None:
-        """Begin what may begin, batch by batch, so that a large one does not keep the others waiting."""
+        """Begin what may begin, batch by batch, so that a large one does not keep the others waiting; of each model a
+        few, so that a quick one does not either."""
         self._add(self.store.take_filled())
         await self._expire()
         for model, queues in list(self._queues.items()):
-            passed = 0
-            while passed < len(queues) and not self._stopping and self._has_turn(model):
+            passed = began = 0
+            while passed < len(queues) and began < MOST_AT_ONCE and not self._stopping and self._has_turn(model):
                 queue = queues.popleft()
                 turn: _Turn = "waits"
                 try:
@@ -160,6 +166,9 @@ class BatchRunner:
                 if turn == "no room":
                     break
                 passed = passed + 1 if turn == "waits" else 0
+                began += turn == "began"
+            if began:
+                self.store.changed.set()
             if not queues:
                 del self._queues[model]
 
@@ -176,8 +185,8 @@ class BatchRunner:
         return self.pipeline.running.live(model) < MOST_LIVE or self._is_overdue(model)
 
     def _is_overdue(self, model: str) -> bool:
-        began_at = self._began_at.setdefault(model, asyncio.get_running_loop().time())
-        return self._running[model] == 0 and asyncio.get_running_loop().time() - began_at >= TURN_SECONDS
+        waits_seconds = asyncio.get_running_loop().time() - self._began_at[model]
+        return self._running[model] == 0 and waits_seconds >= TURN_SECONDS
 
     async def _begin_next(self, queue: _Queue) -> _Turn:
         """Begin the queue's next request, if it may."""

@@ -382,6 +382,12 @@ def test_of_two_batches_none_waits_for_the_other(server):
     wait(server, first)
 
 
+def test_a_quick_model_keeps_no_other_waiting(server):
+    path = create(server, *(entry() for _ in range(100)), entry("weather", "look"))
+    wait(server, path)
+    assert [asked.model for asked in server.engine.requests].index("weather") < 50
+
+
 def lines(*entries: Any) -> bytes:
     return b"\n".join(one if isinstance(one, bytes) else json.dumps(one).encode() for one in entries)
 
