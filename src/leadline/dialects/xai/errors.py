@@ -21,6 +21,7 @@ _CODES: dict[type[LeadlineError], StatusCode] = {
     errors.Unavailable: StatusCode.UNAVAILABLE,
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     errors.InternalError: StatusCode.INTERNAL,
+    errors.ClientGone: StatusCode.CANCELLED,
 }
 
 

@@ -65,6 +65,7 @@ class Rpc:
     trailing: list[tuple[str, str]] = field(default_factory=list)
     _caller: Caller | None = None
     _stall: asyncio.TimerHandle | None = None
+    _has_written: bool = False
     _stalled: bool = False
     _writes_since: float | None = None
 
@@ -111,6 +112,11 @@ class Rpc:
         if error.retry_after_seconds is not None:
             self.trailing.append(("retry-after", str(error.retry_after_seconds)))
 
+    @property
+    def can_be_told(self) -> bool:
+        """Whether the library can end the call with an error: it cannot behind a first message that is under way."""
+        return self._has_written or self._writes_since is None
+
     async def write(self, answer: Answer) -> None:
         """Send a message of a stream; returns once the transport has taken it, or raises ClientGone."""
         loop = asyncio.get_running_loop()
@@ -124,7 +130,7 @@ class Rpc:
                 self.task.uncancel()
                 raise ClientGone from None
             raise
-        self._writes_since = None
+        self._writes_since, self._has_written = None, True
 
     def _look(self) -> None:
         """One timer a stream, not one a message, sees to clients that do not read."""

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn
@@ -16,11 +17,13 @@ import grpc
 from leadline.dialects.presented import told
 from leadline.dialects.xai.errors import code_of
 from leadline.dialects.xai.protos import METHODS, message_class
-from leadline.dialects.xai.rpc import Handlers, Rpc, only_message, parsed, serialized
+from leadline.dialects.xai.rpc import STALLED_SECONDS, Handlers, Rpc, only_message, parsed, serialized
 from leadline.errors import ClientGone, LeadlineError, Unavailable, WrongMethod
 from leadline.serving.pipeline import Pipeline
 
 _STOPPING = "The server is stopping. Send the request again."
+_UNREAD = f"Nothing of the answer was read for {STALLED_SECONDS:g} s, so it was ended. Read it as it comes."
+_FAREWELL_SECONDS = 1.0
 _access = logging.getLogger("leadline.access")
 # What is left of a call once its key was checked.
 Work = Callable[[Rpc], Awaitable[bytes]]
@@ -124,8 +127,7 @@ class Service(grpc.GenericRpcHandler):
             task.uncancel()
             error = Unavailable(_STOPPING)
         except ClientGone:
-            code = "CANCELLED"
-            raise asyncio.CancelledError from None
+            error = ClientGone(_UNREAD)
         except Exception as failure:
             error = told(failure, str(rpc.request_id), path)
         finally:
@@ -136,9 +138,13 @@ class Service(grpc.GenericRpcHandler):
 
 
 async def _abort(rpc: Rpc, error: LeadlineError) -> NoReturn:
+    """Raises. Behind what the client has not read yet the error waits for him, but nobody waits for that here."""
     rpc.tell_error(error)
-    await rpc.context.abort(code_of(error), str(error), _trailing(rpc))
-    raise AssertionError("abort raises")
+    if rpc.can_be_told:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await rpc.context.abort(code_of(error), str(error), _trailing(rpc))
+    raise asyncio.CancelledError
 
 
 def _trailing(rpc: Rpc) -> tuple[tuple[str, str], ...]:
