@@ -95,7 +95,7 @@ class KeyCapSpent(InsufficientCredits):
 
 
 class IdempotencyConflict(Refused):
-    """This Idempotency-Key was used for another request body. Use a new key for a new request."""
+    """This Idempotency-Key was used for another request. Use a new key for a new request."""
 
 
 class CreditsHeld(Refused):

@@ -104,7 +104,7 @@ class Replays:
         """The recording of this Idempotency-Key, and whether the caller is the first and must make it with `record`.
         Each API key has its own. Raises IdempotencyConflict where it came with another path or body."""
         if not 1 <= len(key) <= LONGEST_KEY:
-            raise InvalidRequest(f"The header Idempotency-Key must have 1 to {LONGEST_KEY} characters.")
+            raise InvalidRequest(f"An Idempotency-Key must have 1 to {LONGEST_KEY} characters.")
         key_digest = _digest(f"{caller.id} {key}".encode())
         body_digest = _digest(path.encode() + b" " + body)
         place = caller.organisation_id, key_digest

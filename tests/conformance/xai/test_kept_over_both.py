@@ -67,3 +67,50 @@ def test_a_completion_that_one_protocol_deferred_the_other_one_fetches(server, s
     with pytest.raises(grpc.RpcError) as gone:
         sdk.chat._stub.GetDeferredCompletion(deferred.GetDeferredRequest(request_id=request_id))
     assert gone.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def defer(server: ScriptedServer, sdk: Any, model: str, **more: Any) -> str:
+    """The id of a deferred request that has ended."""
+    chat = sdk.chat.create(model=model, **more)
+    chat.append(user("tell me"))
+    request_id = sdk.chat._stub.StartDeferredCompletion(chat.proto).request_id
+    server.wait_until(lambda: not server.pipeline.deferred._tasks)
+    return str(request_id)
+
+
+def test_a_deferred_completion_that_is_stored_stays_when_it_was_fetched(server, sdk):
+    request_id = defer(server, sdk, "echo", store_messages=True, temperature=0.5)
+    asked = deferred.GetDeferredRequest(request_id=request_id)
+    fetched = sdk.chat._stub.GetDeferredCompletion(asked).response
+    with pytest.raises(grpc.RpcError):
+        sdk.chat._stub.GetDeferredCompletion(asked)
+    [stored] = sdk.chat.get_stored_completion(request_id)
+    assert stored.proto == fetched
+    [charge] = server.charges()
+    assert (stored.id, stored.usage.cost_in_usd_ticks) == (charge.request_id, -charge.amount_ticks)
+    told = get(server, f"/v1/responses/{request_id}").json
+    check_response(told)
+    assert told["output"][0]["content"][0]["text"] == "tell me"
+    goes_on = sdk.chat.create(model="echo", previous_response_id=request_id)
+    goes_on.append(user("and then"))
+    assert goes_on.sample().content == "and then"
+    roles = [message.role for message in server.engine.requests[-1].messages]
+    assert roles == ["user", "assistant", "user"]
+    assert sdk.chat.delete_stored_completion(request_id) == request_id
+    assert get(server, f"/v1/responses/{request_id}").status == 404
+
+
+def test_a_stored_completion_that_was_deferred_can_be_deleted_before_it_is_fetched(server, sdk):
+    request_id = defer(server, sdk, "echo", store_messages=True)
+    sdk.chat.delete_stored_completion(request_id)
+    answer = sdk.chat._stub.GetDeferredCompletion(deferred.GetDeferredRequest(request_id=request_id))
+    assert answer.response.outputs[0].message.content == "tell me"
+
+
+@pytest.mark.parametrize(("model", "stores"), [("echo", False), ("broken-after", True)])
+def test_a_deferred_completion_is_stored_only_where_that_is_asked_for_and_it_ended_well(server, sdk, model, stores):
+    request_id = defer(server, sdk, model, store_messages=stores)
+    with pytest.raises(grpc.RpcError) as refused:
+        sdk.chat.get_stored_completion(request_id)
+    assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+    assert get(server, f"/v1/responses/{request_id}").status == 404

@@ -186,6 +186,23 @@ async def test_what_is_there_already_stays(stored: StoredAnswers) -> None:
     assert await stored.find("org_alice", "deferred", ran.id) == HELLO
 
 
+async def test_of_an_answer_that_is_kept_twice_each_goes_at_its_own_term(
+    stored: StoredAnswers, clock: SteppedClock
+) -> None:
+    ran, spoken = Ran(), saying("deferred")
+    await stored.put(ran, "response", HELLO)
+    await stored.put(ran, "deferred", spoken)
+    assert await stored.find("org_alice", "response", ran.id) == HELLO
+    assert await stored.find("org_alice", "deferred", ran.id) == spoken
+
+    clock.step(MICROSECONDS_PER_DAY)
+    await stored.prune()
+
+    assert await stored.find("org_alice", "deferred", ran.id) is None
+    assert await stored.find("org_alice", "response", ran.id) == HELLO
+    assert await stored.delete("org_alice", "response", ran.id)
+
+
 async def test_content_is_sealed_for_its_place(stored: StoredAnswers, database: Database) -> None:
     one, other = await kept(stored), await kept(stored, saying("goodbye"))
     [(sealed,)] = await database.rows("SELECT content FROM stored_answers WHERE id = $1", one)

@@ -164,6 +164,19 @@ async def test_answers_that_were_kept_in_a_dialects_words_are_gone(database_path
     await database.close()
 
 
+async def test_kept_answers_are_still_there_when_one_may_be_kept_twice(database_path: Path) -> None:
+    by_hand(database_path, migrations=[file.name[:4] for file in FILES].index("0012"))
+    connection = apsw.Connection(str(database_path))
+    row = ("request-1", "org_alice", "response", 1, BEGAN, b"x")
+    connection.execute("INSERT INTO stored_answers VALUES (?, ?, ?, ?, ?, ?)", row)
+    connection.close()
+
+    database, _ = await migrated(database_path)
+
+    assert await database.rows("SELECT * FROM stored_answers") == [row]
+    await database.close()
+
+
 async def test_upgraded_books_go_on(database_path: Path) -> None:
     by_hand(database_path, migrations=1)
     database, ledger = await migrated(database_path)
