@@ -35,12 +35,12 @@ proof: dev ## The long counts.
 	$(BIN)/python -m tests.proof
 	$(BIN)/python -m pytest -m model tests/faults
 
-dev: $(VENV)/.dev $(VENV)/older/.installed $(JS)/node_modules/.installed
+dev: $(VENV)/.dev $(VENV)/older/.installed $(VENV)/xai-1.0/.installed $(VENV)/xai-1.6/.installed $(JS)/node_modules/.installed
 
 lock: $(VENV)/.dev ## Resolve the dependencies anew.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate pyproject.toml --group build -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate pyproject.toml --group dev -o requirements-dev.lock
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate $(OLDER)/requirements.in -o $(OLDER)/requirements.lock
+	for name in requirements xai-1.0 xai-1.6; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate $(OLDER)/$$name.in -o $(OLDER)/$$name.lock; done
 
 protos: $(VENV)/.dev ## Compile the protos of xAI's gRPC API anew.
 	packages=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
@@ -65,6 +65,12 @@ $(VENV)/.dev: $(VENV)/.installed requirements-dev.lock
 $(VENV)/older/.installed: $(VENV)/.made $(OLDER)/requirements.lock
 	rm -rf $(VENV)/older
 	$(PIP) install --quiet --require-hashes --only-binary :all: --target $(VENV)/older -r $(OLDER)/requirements.lock
+	touch $@
+
+# The first release of xAI's SDK, and one half-way to the newest.
+$(VENV)/xai-%/.installed: $(VENV)/.made $(OLDER)/xai-%.lock
+	rm -rf $(@D)
+	$(PIP) install --quiet --require-hashes --only-binary :all: --target $(@D) -r $(OLDER)/xai-$*.lock
 	touch $@
 
 # The JavaScript SDKs, for their tests. Without Node those tests skip, and say so.
