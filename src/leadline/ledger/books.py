@@ -93,10 +93,12 @@ class Checkpointed:
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a request ended, and what is kept of its answer. A `failed` record has no charge."""
+    """How a request ended, and what is kept of its answer. A `failed` record has no charge. Of one that is to be run
+    `again` no record is kept."""
 
     record: UsageRecord
     kept: tuple[Kept, ...] = ()
+    again: bool = False
 
 
 class Settled(msgspec.Struct, eq=False):
@@ -169,7 +171,8 @@ class _Page:
         if hold.on_disk:
             self.closed.append((request_id,))
             self.progress.pop(request_id, None)
-        self.records.append(record)
+        if not item.outcome.again:
+            self.records.append(record)
         if record.status in ("finished", "interrupted"):
             cost_ticks, reason = record.cost_ticks, "" if record.status == "finished" else record.status
             self.entries.append(

@@ -139,7 +139,7 @@ _INSERT_RECORD = (
 _ADD_HOURS = _add_to("usage_hours", "hour")
 _ADD_DAYS = _add_to("usage_days", "day")
 _KEEP_SINCE = "UPDATE facts SET value = $1 WHERE name = 'records_kept_since' AND value < $1"
-_DELETE_RECORD_OF = "DELETE FROM records_of WHERE organisation_id = $1 AND request_id = $2"
+_DELETE_RECORD_OF = "DELETE FROM records_of WHERE organisation_id = $1 AND request_id = $2 AND number = $3"
 # Where the newest records were deleted, their numbers are given anew.
 _INDEXED_UP_TO_NEWEST = (
     "UPDATE facts SET value = (SELECT COALESCE(MAX(number), 0) FROM usage_records)"
@@ -204,7 +204,7 @@ class UsageBook:
             if old:
                 await self._database.commit(
                     Write(_KEEP_SINCE, (before,), rows=None),
-                    *(Write(_DELETE_RECORD_OF, row[1:3]) for row in old),
+                    *(Write(_DELETE_RECORD_OF, (*row[1:3], row[0]), rows=None) for row in old),
                     *(Write("DELETE FROM usage_records WHERE number = $1", row[:1]) for row in old),
                     Write(_INDEXED_UP_TO_NEWEST, rows=None),
                 )
@@ -213,13 +213,15 @@ class UsageBook:
 
 
 def index_records(transaction: Transaction, _: Sequence[None]) -> None:
-    """Note whose the records are that were written since the last time."""
+    """Note whose records were written since the last time. A request that was run again, as one of a batch
+    can be, is found by its newest record."""
     transaction.write(
         Write(
             "INSERT INTO records_of (organisation_id, request_id, number)"
-            " SELECT m.organisation_id, r.request_id, r.number FROM usage_records r JOIN meters m ON m.id = r.meter_id"
-            " WHERE r.number > (SELECT value FROM facts WHERE name = 'records_indexed')"
-            " ORDER BY m.organisation_id, r.request_id",
+            " SELECT m.organisation_id, r.request_id, MAX(r.number) FROM usage_records r"
+            " JOIN meters m ON m.id = r.meter_id WHERE r.number > (SELECT value FROM facts WHERE name = 'records_indexed')"
+            " GROUP BY m.organisation_id, r.request_id ORDER BY m.organisation_id, r.request_id"
+            " ON CONFLICT (organisation_id, request_id) DO UPDATE SET number = excluded.number",
             rows=None,
         )
     )

@@ -210,7 +210,8 @@ class Generation:
         if self._outcome is None:
             usage = self._charged_usage()
             self.cost_ticks = self._cost(usage)
-            self._outcome = Outcome(self._record(usage), self._kept)
+            again = self.batched and self._final is None and isinstance(self._failure, PUTS_OFF)
+            self._outcome = Outcome(self._record(usage), self._kept, again)
         return self._outcome
 
     def _cost(self, usage: Usage) -> int:

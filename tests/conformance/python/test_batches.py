@@ -269,6 +269,9 @@ def test_a_restart_goes_on_where_the_server_stopped(server, drains):
     release(server)
     wait(server, path)
     assert state(server, path) == {"success": 4}
+    server.run(server.instance.ledger.tick())
+    records = server.run(server.instance.database.rows("SELECT status, COUNT(*) FROM usage_records GROUP BY status"))
+    assert records == [("finished", 4)]
     assert len({charge.request_id for charge in server.charges()}) == len(server.charges()) == 4
 
 

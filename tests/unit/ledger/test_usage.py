@@ -23,6 +23,7 @@ from tests.unit.ledger.scenes import (
     Ended,
     SteppedClock,
     at,
+    failed,
     finished,
     hold,
     id_at,
@@ -385,3 +386,18 @@ async def test_what_was_used_can_be_read_while_the_disk_takes_no_writes(
     assert records == [spent]
     assert [entry.kind for entry in entries] == ["grant", "charge"]
     assert [one.cost_ticks for one in sums] == [1]
+
+
+async def test_a_request_that_was_run_again_is_found_by_its_newest_record(ledger: Ledger, database: Database) -> None:
+    """One of a batch that failed, where a crash came before that was kept, has two."""
+    name = id_at(NOON)
+    for ended in (failed, lambda again: finished(again, 5)):
+        again = hold(10, name=name)
+        ledger.reserve(again)
+        await ledger.settle(again, ended(again))
+        await ledger.tick()
+    found = await UsageBook(database).records("org_alice")
+    assert [(one.request_id, one.status) for one in found] == [(name, "finished")]
+    await UsageBook(database).prune(NOON + DAY)
+    assert await database.rows("SELECT COUNT(*) FROM usage_records") == [(0,)]
+    assert await database.rows("SELECT COUNT(*) FROM records_of") == [(0,)]
