@@ -219,7 +219,8 @@ def index_records(transaction: Transaction, _: Sequence[None]) -> None:
         Write(
             "INSERT INTO records_of (organisation_id, request_id, number)"
             " SELECT m.organisation_id, r.request_id, MAX(r.number) FROM usage_records r"
-            " JOIN meters m ON m.id = r.meter_id WHERE r.number > (SELECT value FROM facts WHERE name = 'records_indexed')"
+            " JOIN meters m ON m.id = r.meter_id"
+            " WHERE r.number > (SELECT value FROM facts WHERE name = 'records_indexed')"
             " GROUP BY m.organisation_id, r.request_id ORDER BY m.organisation_id, r.request_id"
             " ON CONFLICT (organisation_id, request_id) DO UPDATE SET number = excluded.number",
             rows=None,
