@@ -42,7 +42,10 @@ async def answer(rpc: Rpc, wire: Any, request: ChatRequest, call: Call, encoder_
                         await rpc.write(message)
         except asyncio.CancelledError:
             raise rpc.why_cancelled(generation) from None
-    return None if call.stream else message
+    if call.stream:
+        return None
+    assert message, "an engine must end with Finished or raise"
+    return message
 
 
 async def start(rpc: Rpc, request: ChatRequest, call: Call) -> Generation:
