@@ -2,6 +2,7 @@
 effect. A field that nobody thought of fails."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from leadline.chat.request import (
@@ -141,6 +142,11 @@ def get_completion(server: ScriptedServer, channel: Any, *messages: Any, **field
 
 def test_every_field_of_the_descriptor_is_among_them():
     assert FIELDS.keys() == set(chat.GetCompletionsRequest.DESCRIPTOR.fields_by_name)
+
+
+def test_every_field_is_in_the_documentation():
+    page = (Path(__file__).parents[3] / "docs" / "grpc.md").read_text("utf-8")
+    assert [name for name in FIELDS if f"`{name}`" not in page] == []
 
 
 def test_every_field_is_honoured_refused_by_name_or_without_effect(server, channel):
