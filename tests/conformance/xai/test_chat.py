@@ -250,6 +250,17 @@ def test_a_text_file_is_read_with_the_question(server, either):
         either.chat.create("echo", messages=[user(file(url="http://127.0.0.1/x"))]).sample()
 
 
+def test_an_uploaded_file_is_read_with_the_question(server, either):
+    uploaded = either.files.upload(b"a;b\n1;2\n", filename="table.csv")
+    either.chat.create("echo", messages=[user("What is in it?", file(uploaded.id))]).sample()
+    question, table = server.engine.requests[-1].messages[0].content
+    assert (question, "a;b\n1;2" in table.text) == (Text("What is in it?"), True)
+    with pytest.raises(grpc.RpcError) as unknown:
+        either.chat.create("echo", messages=[user(file("file_nothing"))]).sample()
+    assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
+    assert len(server.charges()) == 1
+
+
 # Stored and deferred
 
 
