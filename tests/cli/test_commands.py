@@ -190,6 +190,7 @@ def test_an_interrupted_command_ends_with_130(monkeypatch, capsys, interruption)
     assert capsys.readouterr().err == "Stopped.\n"
 
 
+@pytest.mark.slow
 async def test_two_servers_on_one_folder_are_refused(data):
     serving = await Serving.start(data)
     await serving.event("serving")
@@ -198,6 +199,7 @@ async def test_two_servers_on_one_folder_are_refused(data):
     assert await serving.stop() == 0
 
 
+@pytest.mark.slow
 async def test_a_port_that_is_taken_is_said_so_with_another_to_try(data, tmp_path):
     serving = await Serving.start(data)
     port = (await serving.event("serving"))["base_url"].rpartition(":")[2]
@@ -221,6 +223,7 @@ async def test_both_loopback_addresses_answer(data):
     assert await serving.stop() == 0
 
 
+@pytest.mark.slow
 async def test_a_server_killed_at_once_leaves_a_folder_that_serves_again(data):
     await asyncio.to_thread(init, data)
     for _ in range(2):

@@ -18,6 +18,9 @@ from tests.raw import open_post, parse
 from tests.scripted.gguf import SMALL, gguf
 from tests.scripted.hub import ScriptedHub
 
+# Each starts a program of its own.
+pytestmark = pytest.mark.slow
+
 TINY = "hf:northwind/Tiny-GGUF/Tiny.Q4_K_M.gguf"
 CONTENT = gguf(SMALL, (64, 100)) + bytes(1 << 20)
 WITH_TINY = """

@@ -5,11 +5,14 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from tests.cli.process import environment
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_built_wheel_holds_everything_and_runs(tmp_path):
     build = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-deps", "--no-build-isolation")
     subprocess.run([*build, "-q", "-w", str(tmp_path), str(ROOT)], check=True, capture_output=True)

@@ -14,6 +14,9 @@ from leadline.weights.pull import Progress
 from leadline.weights.store import PullFailed, Store
 from tests.scripted.hub import ScriptedHub
 
+# Each starts a program of its own.
+pytestmark = pytest.mark.slow
+
 Gguf = Callable[..., bytes]
 REPOSITORY = "northwind/Tiny-GGUF"
 FILE = Reference(REPOSITORY, file="Tiny.Q4_0.gguf")

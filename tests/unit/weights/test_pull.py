@@ -20,6 +20,9 @@ from leadline.weights.known import DEFAULT, KNOWN, KnownModel
 from leadline.weights.pull import Deadlines, Progress, adopt, pull
 from leadline.weights.store import PullFailed, Store, WeightsMissing, WeightsUnusable
 
+# Each starts a program of its own.
+pytestmark = pytest.mark.slow
+
 Gguf = Callable[..., bytes]
 Publish = Callable[[bytes], KnownModel]
 
