@@ -14,7 +14,8 @@ from tests.raw import post
 from tests.scripted.upstream import Reply, delta, finish, sse
 
 Json = dict[str, Any]
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+# As we write it, so that decoding changes nothing.
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4AWNo+N8AAAQCAgC7yg/iAAAAAElFTkSuQmCC"
 URL = f"data:image/png;base64,{PIXEL}"
 # What of an engine's request is the prompt, and how it is to be answered.
 PROMPT = ("messages", "tools", "tool_choice", "parallel_tool_calls", "temperature", "top_p", "max_tokens")

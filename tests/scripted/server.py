@@ -128,6 +128,7 @@ class ScriptedServer:
         await serving
         await self.pipeline.replays.close(DEADLINE_SECONDS)
         await self.pipeline.deferred.close(DEADLINE_SECONDS)
+        await self.pipeline.pictures.close()
         for duty in duties:
             duty.cancel()
         await asyncio.wait(duties)

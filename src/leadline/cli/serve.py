@@ -45,10 +45,13 @@ def serve(host: str, port: int, grpc_port: int | None, *, quickstart: bool, chec
 
 def _check(*, as_json: bool) -> None:
     from leadline.config import load
+    from leadline.images.hosts import PrivateHosts
     from leadline.operations.models import build
     from leadline.weights.store import Store
 
-    _, catalog = build(load(data_folder() / "leadline.toml"), Store(data_folder() / "models"), 0)
+    config = load(data_folder() / "leadline.toml")
+    PrivateHosts.of(config.images.allow_private_hosts)
+    _, catalog = build(config, Store(data_folder() / "models"), 0)
     names = [model.name for model in catalog.models]
     show({"ok": True, "models": names}, as_json=as_json, text=lambda: f"The configuration is good: {', '.join(names)}.")
 

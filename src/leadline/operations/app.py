@@ -10,6 +10,9 @@ from leadline.catalog.catalog import Catalog
 from leadline.clock import now_microseconds
 from leadline.dialects.api import Api, openapi
 from leadline.dialects.openai.batches import decode_line
+from leadline.images.decode import ImageDecoder
+from leadline.images.fetch import ImageFetcher
+from leadline.images.hosts import PrivateHosts
 from leadline.limits.limiter import Limiter
 from leadline.operations.instance import Instance
 from leadline.serving.batch_store import BatchStore
@@ -17,6 +20,7 @@ from leadline.serving.batches import Batches
 from leadline.serving.deferred import Deferred
 from leadline.serving.file_contents import FileContents
 from leadline.serving.files import Files
+from leadline.serving.pictures import Pictures
 from leadline.serving.pipeline import Pipeline
 from leadline.serving.replays import Replays
 from leadline.serving.running import Running
@@ -83,6 +87,7 @@ def build_pipeline(instance: Instance, catalog: Catalog) -> Pipeline:
             now_microseconds,
         ),
         batches=Batches(BatchStore(instance.database, instance.sealer, now_microseconds), catalog, decode_line),
+        pictures=Pictures(ImageFetcher(PrivateHosts.of(instance.config.images.allow_private_hosts)), ImageDecoder()),
     )
 
 

@@ -146,7 +146,8 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=SETTLE_SECONDS)
         await asyncio.gather(
-            *(part.close(SETTLE_SECONDS) for part in (pipeline.replays, pipeline.deferred, pipeline.files))
+            *(part.close(SETTLE_SECONDS) for part in (pipeline.replays, pipeline.deferred, pipeline.files)),
+            pipeline.pictures.close(),
         )
 
 

@@ -10,7 +10,7 @@ from leadline.accounts.keys import ApiKey, ApiKeys
 from leadline.accounts.organisations import Organisations
 from leadline.catalog.catalog import Catalog, Model
 from leadline.catalog.prices import Prices
-from leadline.chat.request import ChatRequest, Image, Message, ToolResult
+from leadline.chat.request import ChatRequest
 from leadline.clock import Clock, now_microseconds
 from leadline.engines.engine import Capability, Token, Use
 from leadline.errors import InvalidRequest, LeadlineError, ModelNotFound, PermissionDenied
@@ -37,6 +37,7 @@ from leadline.serving.generation import (
 )
 from leadline.serving.keys import KeyCard
 from leadline.serving.models import ModelCard, card_of
+from leadline.serving.pictures import Pictures, images_of
 from leadline.serving.replays import Replays
 from leadline.serving.running import Running
 from leadline.serving.scopes import refuse_endpoint
@@ -74,6 +75,7 @@ class Pipeline:
     deferred: Deferred
     files: Files
     batches: Batches
+    pictures: Pictures
     clock: Clock = now_microseconds
 
     @property
@@ -227,7 +229,8 @@ class Pipeline:
             self._refuse_without_means(request, prices, hold)
             # Before money is set aside: it may wait for a load.
             use = await model.engine.take()
-            size = await self._affordable(model, request, await self._size(model, request), prices, hold)
+            shown = await self.pictures.plain(request) if "vision" in model.capabilities else request
+            size = await self._affordable(model, shown, await self._size(model, shown), prices, hold)
             admission.take_tokens(size.tokens)
             hold.ticks = prices.most(size.prompt_tokens, size.output_tokens * size.choices)
             self.ledger.reserve(hold)
@@ -236,7 +239,7 @@ class Pipeline:
                 use.close()
             admission.close()
             raise
-        upstream = replace(request, model=model.upstream_model, max_output_tokens=size.output_tokens)
+        upstream = replace(shown, model=model.upstream_model, max_output_tokens=size.output_tokens)
         admitted = Admitted(request, upstream, call, model, prices, hold, admission, use)
         return self.running.begin(Generation(admitted, self.ledger, self.clock))
 
@@ -342,15 +345,7 @@ def _refuse_what_it_lacks(model: Model, request: ChatRequest) -> None:
     for capability, wants, param, words in _WANTED:
         if capability not in capabilities and wants(request):
             raise InvalidRequest(f"The model {model.name} does not support {words}.", param)
-    if "vision" not in capabilities and any(_has_image(message) for message in request.messages):
+    if "vision" not in capabilities and any(True for message in request.messages for _ in images_of(message)):
         raise InvalidRequest(
             f"The model {model.name} cannot see images: no vision model is loaded. Send text only.", "messages"
         )
-
-
-def _has_image(message: Message) -> bool:
-    return any(
-        isinstance(block, Image)
-        or (isinstance(block, ToolResult) and any(isinstance(part, Image) for part in block.content))
-        for block in message.content
-    )

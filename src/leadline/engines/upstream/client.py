@@ -24,6 +24,8 @@ NEXT_BYTE_SECONDS = 120.0
 _MOST_VECTORS_BYTES = 32 * 1024 * 1024
 # What a model may set before a plain prompt and after it.
 _PROMPT_TOKENS = 2
+# What an image takes in common vision models, in the largest size that is shown to them.
+_IMAGE_TOKENS = 4096
 # What a chat template can add: before the conversation, to each message, and to each tool.
 _TEMPLATE_TOKENS = 256
 _MESSAGE_TOKENS = 32
@@ -161,13 +163,16 @@ def most_prompt_tokens(request: ChatRequest) -> int:
                     size += _TOOL_TOKENS + len(f"{block.call_id}{block.name}{block.arguments}".encode())
                 case ToolResult():
                     size += len(block.call_id.encode())
-                    size += sum(1 + len(part.text.encode()) for part in block.content if isinstance(part, Text))
+                    size += sum(
+                        1 + len(part.text.encode()) if isinstance(part, Text) else _IMAGE_TOKENS
+                        for part in block.content
+                    )
                 case Text():
                     size += 1 + len(block.text.encode())
                 case Reasoning():
                     size += len(block.text.encode())
                 case Image():
-                    pass
+                    size += _IMAGE_TOKENS
     for tool in request.tools:
         size += _TOOL_TOKENS + 2 * len(msgspec.json.encode((tool.name, tool.description, tool.parameters)))
     return size
