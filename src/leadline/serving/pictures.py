@@ -23,18 +23,18 @@ class Pictures:
 
     async def plain(self, request: ChatRequest) -> ChatRequest:
         """The request with each image as a PNG in a `data:` URL: upright, on white, in the size that its detail asks
-        for. InvalidRequest names the message whose image cannot be had, and says why."""
-        wanted: dict[tuple[str, str], str] = {}
-        for index, message in enumerate(request.messages):
-            for image in images_of(message):
-                wanted.setdefault((image.url, image.detail), f"messages[{index}]")
+        for. InvalidRequest says which image cannot be had, counted from 1 on, and why."""
+        wanted: dict[tuple[str, str], int] = {}
+        images = (image for message in request.messages for image in images_of(message))
+        for number, image in enumerate(images, 1):
+            wanted.setdefault((image.url, image.detail), number)
         if not wanted:
             return request
         if len(wanted) > MOST_IMAGES:
-            raise InvalidRequest(f"The messages hold more than {MOST_IMAGES} images. Send fewer.", "messages")
+            raise InvalidRequest(f"messages hold more than {MOST_IMAGES} images. Send fewer.", "messages")
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = {key: group.create_task(self._one(*key, at)) for key, at in wanted.items()}
+                tasks = {key: group.create_task(self._one(*key, number)) for key, number in wanted.items()}
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         seen = {key: task.result() for key, task in tasks.items()}
@@ -48,11 +48,11 @@ class Pictures:
         self.fetcher.close()
         await self.decoder.close()
 
-    async def _one(self, url: str, detail: str, at: str) -> str:
+    async def _one(self, url: str, detail: str, number: int) -> str:
         try:
             picture = await self.decoder.decode(await self.fetcher.fetch(url), _LONGEST_SIDE[detail])
         except InvalidRequest as error:
-            raise InvalidRequest(f"{at}: {error}", at) from None
+            raise InvalidRequest(f"messages: image {number}: {error}", "messages") from None
         return f"data:image/png;base64,{b64encode(picture.content).decode()}"
 
 

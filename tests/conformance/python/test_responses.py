@@ -302,8 +302,14 @@ def test_an_answer_after_an_answer_is_a_turn_of_its_own(server):
     assert [message.content for message in server.engine.requests[0].messages] == [(Text("one"),), (Text("two"),)]
 
 
+# As we write it, so that decoding changes nothing.
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4AWNo+N8AAAQCAgC7yg/iAAAAAElFTkSuQmCC"
+)
+
+
 def test_images_of_users_and_tools_are_refused_where_the_model_is_blind_and_named(server):
-    image = {"type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "low"}
+    image = {"type": "input_image", "image_url": PIXEL, "detail": "low"}
     refused = ask(server, input=[{"role": "user", "content": [image]}])
     assert (refused.status, refused.json["error"]["param"]) == (400, "input")
     (server.data / "leadline.toml").write_text(
@@ -313,9 +319,13 @@ def test_images_of_users_and_tools_are_refused_where_the_model_is_blind_and_name
     server.restart()
     output = {"type": "function_call_output", "call_id": "c", "output": [image]}
     assert ask(server, model="seeing", input=[{"role": "user", "content": [image]}, output]).status == 200
-    shown = Image("data:image/png;base64,AA==", "low")
+    shown = Image(PIXEL, "low")
     contents = [message.content for message in server.engine.requests[0].messages]
     assert contents == [(shown,), (ToolResult("c", (shown,)),)]
+    damaged = ask(server, model="seeing", input=[{"role": "user", "content": [image | {"image_url": PIXEL[:-40]}]}])
+    assert (damaged.status, damaged.json["error"]["param"]) == (400, "input")
+    assert damaged.json["error"]["message"].startswith("input: image 1: ")
+    assert len(server.engine.requests) == 1
 
 
 def test_instructions_and_sampling_reach_the_engine(server):

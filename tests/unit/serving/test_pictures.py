@@ -106,12 +106,14 @@ async def test_without_images_nothing_happens(shelf: tuple[Shelf, Pictures]) -> 
     assert shelf[0].fetched == []
 
 
-async def test_one_that_fails_names_its_message_and_ends_the_others(shelf: tuple[Shelf, Pictures]) -> None:
+async def test_one_that_fails_is_named_and_ends_the_others(shelf: tuple[Shelf, Pictures]) -> None:
     fetcher, pictures = shelf
     fetcher.waits = frozenset((BLUE,))
-    with pytest.raises(InvalidRequest, match=r"^messages\[1\]: The image's server answered with status 404\.$") as no:
+    with pytest.raises(
+        InvalidRequest, match=r"^messages: image 2: The image's server answered with status 404\.$"
+    ) as no:
         await pictures.plain(_asks(Image(BLUE), Image("https://northwind.example/none")))
-    assert no.value.param == "messages[1]"
+    assert no.value.param == "messages"
     assert fetcher.cancelled == [BLUE]
 
 
