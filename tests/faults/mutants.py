@@ -1,7 +1,6 @@
 """Requests that went wrong on their way: valid ones of every endpoint and dialect, each with one or two things changed
 in it. The same number always makes the same mutant."""
 
-import base64
 import copy
 import gzip
 import json
@@ -17,7 +16,7 @@ CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/r
 INPUT_TOKENS, EMBEDDINGS, TOKENIZE = "/v1/responses/input_tokens", "/v1/embeddings", "/v1/tokenize-text"
 MESSAGES, COUNT_TOKENS, COMPLETE = "/v1/messages", "/v1/messages/count_tokens", "/v1/complete"
 
-_PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(24)).decode()
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4AWNo+N8AAAQCAgC7yg/iAAAAAElFTkSuQmCC"
 _SCHEMA = {
     "type": "object",
     "properties": {"city": {"type": "string", "maxLength": 9}, "days": {"type": "array", "items": {"type": "integer"}}},
@@ -86,7 +85,12 @@ BODIES: list[tuple[str, Json]] = [
     ),
     (
         RESPONSES,
-        {"model": "eyes", "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/y"}]}]},
+        {
+            "model": "eyes",
+            "input": [
+                {"role": "user", "content": [{"type": "input_image", "image_url": f"data:image/png;base64,{_PIXEL}"}]}
+            ],
+        },
     ),
     (INPUT_TOKENS, {"model": "echo", "input": "hi there", "instructions": "Be brief."}),
     (EMBEDDINGS, {"model": "embed", "input": ["a b", "c"], "encoding_format": "base64", "dimensions": 2, "user": "u"}),

@@ -16,7 +16,9 @@ from tests.conformance.xai.rpcs import Metadata
 CHAT = "/xai_api.Chat/GetCompletion"
 STREAM = "/xai_api.Chat/GetCompletionChunk"
 _SCHEMA = '{"type":"object","properties":{"city":{"type":"string","maxLength":9}},"required":["city"]}'
-_PIXEL = "data:image/png;base64,iVBORw0KGgo="
+_PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4AWNo+N8AAAQCAgC7yg/iAAAAAElFTkSuQmCC"
+)
 _CALL = chat.ToolCall(id="call_1", function=chat.FunctionCall(name="weather", arguments='{"city":"Oslo"}'))
 _FULL = chat.GetCompletionsRequest(
     model="echo",
