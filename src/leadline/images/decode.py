@@ -61,6 +61,7 @@ class ImageDecoder:
         self._images = 0
         self._free = asyncio.Lock()
         self._waiting = 0
+        self._closed = False
 
     async def decode(self, content: bytes, longest_side: int, form: Form = "png") -> Picture:
         """The image as RGB, upright and on white, shrunk to at most `longest_side` pixels on a side.
@@ -89,8 +90,13 @@ class ImageDecoder:
         return picture
 
     async def close(self) -> None:
-        """End the child, whatever it does."""
-        await self._drop()
+        """End the child, whatever it does. Who waits for it is sent away."""
+        self._closed = True
+        if self._process is not None:
+            _kill(self._process)
+        # Whoever waits for the child's answer sees its end, and lets go.
+        async with self._free:
+            await self._drop()
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -127,6 +133,8 @@ class ImageDecoder:
 
     async def _child(self) -> Process:
         """The one that runs, or a new one."""
+        if self._closed:
+            raise Unavailable("Images cannot be decoded any more: the server stops.")
         running = self._process
         if running is not None and running.returncode is None and self._images < _MOST_IMAGES:
             return running
@@ -154,10 +162,14 @@ class ImageDecoder:
             await _end(process)
 
 
-async def _end(process: Process) -> None:
+def _kill(process: Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+
+
+async def _end(process: Process) -> None:
+    _kill(process)
     # Not `wait`, which waits for a pipe that nobody reads.
     await process.communicate()
 
