@@ -23,6 +23,7 @@ Form = Literal["raw", "png"]
 
 # What an engine may ask for. The child's memory is measured with it.
 LARGEST_LONGEST_SIDE_PIXELS = 2048
+_LARGEST_ANSWER_BYTES = 4 * LARGEST_LONGEST_SIDE_PIXELS**2
 _CHILD = Path(__file__).with_name("child.py")
 _QUESTION = struct.Struct("<4sBII")
 _ANSWER = struct.Struct("<BIII")
@@ -86,7 +87,7 @@ class ImageDecoder:
                 if not answered:
                     await self._drop()
         if isinstance(picture, int):
-            raise InvalidRequest(_REFUSALS[picture])
+            raise InvalidRequest(_REFUSALS.get(picture, _REFUSALS[_DAMAGED]))
         return picture
 
     async def close(self) -> None:
@@ -129,6 +130,8 @@ class ImageDecoder:
         state, width, height, size = _ANSWER.unpack(await process.stdout.readexactly(_ANSWER.size))
         if state != _DECODED:
             return int(state)
+        if size > _LARGEST_ANSWER_BYTES:
+            raise ConnectionError
         return Picture(width, height, form, await process.stdout.readexactly(size))
 
     async def _child(self) -> Process:
@@ -136,7 +139,7 @@ class ImageDecoder:
         if self._closed:
             raise Unavailable("Images cannot be decoded any more: the server stops.")
         running = self._process
-        if running is not None and running.returncode is None and self._images < _MOST_IMAGES:
+        if running is not None and _alive(running) and self._images < _MOST_IMAGES:
             return running
         await self._drop()
         ready = False
@@ -160,6 +163,10 @@ class ImageDecoder:
         process, self._process = self._process, None
         if process is not None:
             await _end(process)
+
+
+def _alive(process: Process) -> bool:
+    return process.returncode is None and process.stdin is not None and not process.stdin.is_closing()
 
 
 def _kill(process: Process) -> None:

@@ -16,11 +16,12 @@ MOST_PIXELS = 25_000_000
 MOST_WEBP_PIXELS = 6_000_000
 LONGEST_SIDE_PIXELS = 12_000
 
-# Markers of JPEG without a length: padding, restarts, the beginning.
+# Markers of JPEG without a length: restarts, the beginning, a private one.
 _BARE_MARKERS = frozenset((0x01, *range(0xD0, 0xD9)))
 # Frames that libjpeg decodes: baseline, extended and progressive, by Huffman or arithmetic coding.
 _FRAMES = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 _OTHER_FRAMES = frozenset((0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF))
+# Markers and bytes of padding before the frame.
 _MOST_MARKERS = 4096
 
 
@@ -92,10 +93,11 @@ def _jpeg(content: bytes) -> Header | None:
     for _ in range(_MOST_MARKERS):
         if content[at] != 0xFF:
             return None
-        while content[at] == 0xFF:
+        marker = content[at + 1]
+        if marker == 0xFF:  # padding
             at += 1
-        marker = content[at]
-        at += 1
+            continue
+        at += 2
         if marker in _BARE_MARKERS:
             continue
         if marker in _OTHER_FRAMES:

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from leadline.errors import InvalidRequest, Unavailable
-from leadline.images import decode
-from leadline.images.child import ANSWER, QUESTION
+from leadline.images import child, decode
 from leadline.images.decode import ImageDecoder
 from tests.scripted.pictures import encoded, stripes
 
@@ -28,7 +27,10 @@ async def decoder() -> AsyncIterator[ImageDecoder]:
 
 
 def test_parent_and_child_speak_of_the_same():
-    assert (decode._QUESTION.format, decode._ANSWER.format) == (QUESTION.format, ANSWER.format)
+    assert (decode._QUESTION.format, decode._ANSWER.format) == (child.QUESTION.format, child.ANSWER.format)
+    assert decode._FORMS == child.FORMS
+    for state in ("READY", "DECODED", "DAMAGED", "TOO_LARGE", "TOO_MUCH_MEMORY"):
+        assert getattr(decode, f"_{state}") == getattr(child, state)
 
 
 async def test_the_child_has_nothing_of_ours(decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch):
@@ -63,18 +65,18 @@ async def test_one_child_serves_many_images(decoder: ImageDecoder, monkeypatch: 
 )
 async def test_who_ends_the_child_is_refused_and_the_next_is_served(decoder: ImageDecoder, end: int, why: str):
     await decoder.decode(GOOD, 48)
-    child = child_of(decoder)
-    os.kill(child, signal.SIGSTOP)
+    pid = child_of(decoder)
+    os.kill(pid, signal.SIGSTOP)
     first = asyncio.create_task(decoder.decode(GOOD, 48))
     second = asyncio.create_task(decoder.decode(GOOD, 48))
     await asyncio.sleep(0)
-    os.kill(child, end)
+    os.kill(pid, end)
     with suppress(ProcessLookupError):  # it is gone already
-        os.kill(child, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
     with pytest.raises(InvalidRequest, match=why):
         await first
     assert (await second).width == 32
-    assert child_of(decoder) != child
+    assert child_of(decoder) != pid
 
 
 async def test_a_child_that_hangs_is_ended(decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch):
@@ -136,4 +138,13 @@ async def test_closing_ends_what_runs_and_what_waits(decoder: ImageDecoder):
         await running
     with pytest.raises(Unavailable):
         await waiting
+    assert decoder._process is None
+
+
+async def test_a_child_that_answers_without_end_is_ended(decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch):
+    """What came over it may speak for it."""
+    await decoder.decode(GOOD, 48)
+    monkeypatch.setattr(decode, "_LARGEST_ANSWER_BYTES", 10)
+    with pytest.raises(InvalidRequest, match="could not be decoded"):
+        await decoder.decode(GOOD, 48)
     assert decoder._process is None
