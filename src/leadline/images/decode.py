@@ -39,6 +39,7 @@ _START_SECONDS = 30.0
 # The child has its own bound of 2 s of CPU time; this one is for a child that hangs.
 _DECODE_SECONDS = 20.0
 _MOST_WAITING = 64
+_MOST_WAITING_BYTES = 256 * 1024 * 1024
 _WAIT_SECONDS = 30.0
 # A child that decoded so many makes way for a new one.
 _MOST_IMAGES = 1000
@@ -55,13 +56,13 @@ class Picture:
 
 
 class ImageDecoder:
-    """One child, one image at a time; 64 wait. Whoever makes it closes it."""
+    """One child, one image at a time; 64 wait, of 256 MiB together. Whoever makes it closes it."""
 
     def __init__(self) -> None:
         self._process: Process | None = None
         self._images = 0
         self._free = asyncio.Lock()
-        self._waiting = 0
+        self._waiting = self._waiting_bytes = 0
         self._closed = False
 
     async def decode(self, content: bytes, longest_side: int, form: Form = "png") -> Picture:
@@ -71,7 +72,7 @@ class ImageDecoder:
         """
         assert 0 < longest_side <= LARGEST_LONGEST_SIDE_PIXELS
         header = sniff(content)
-        async with self._turn():
+        async with self._turn(len(content)):
             process = await self._child()
             answered = False
             try:
@@ -100,10 +101,12 @@ class ImageDecoder:
             await self._drop()
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        if self._waiting >= _MOST_WAITING:
+    async def _turn(self, size: int) -> AsyncIterator[None]:
+        """The child is this image's, of `size` bytes, which waits its turn in memory."""
+        if self._waiting >= _MOST_WAITING or self._waiting_bytes + size > _MOST_WAITING_BYTES:
             raise Unavailable("Too many images are being decoded. Try again in a moment.")
         self._waiting += 1
+        self._waiting_bytes += size
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
                 await self._free.acquire()
@@ -111,6 +114,7 @@ class ImageDecoder:
             raise Unavailable("Too many images are being decoded. Try again in a moment.") from None
         finally:
             self._waiting -= 1
+            self._waiting_bytes -= size
         try:
             yield
         finally:

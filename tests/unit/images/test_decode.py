@@ -115,8 +115,11 @@ async def test_without_a_child_images_are_unavailable(decoder: ImageDecoder, mon
         await decoder.decode(GOOD, 48)
 
 
-async def test_more_than_may_wait_are_sent_away(decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(decode, "_MOST_WAITING", 1)
+@pytest.mark.parametrize(("bound", "most"), [("_MOST_WAITING", 1), ("_MOST_WAITING_BYTES", 2 * len(GOOD) - 1)])
+async def test_more_than_may_wait_are_sent_away(
+    decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
+):
+    monkeypatch.setattr(decode, bound, most)
     await decoder.decode(GOOD, 48)
     os.kill(child_of(decoder), signal.SIGSTOP)
     running, waiting = (asyncio.create_task(decoder.decode(GOOD, 48)) for _ in range(2))
