@@ -78,9 +78,9 @@ class FilesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`url` and the keys belong to remote kinds; `weights` (a pulled model's name, or a GGUF file) and what follows to
-    `llamacpp`. 0 leaves the choice to the engine. A model is loaded at the start or on demand. While it loads,
-    requests wait `load_wait_seconds` (absent: 0 where it is loaded at the start, else 60). `unload_after_seconds` 0:
-    never."""
+    `llamacpp`. `projector` is the GGUF file that makes the model see; absent: the one that it was pulled with. 0 leaves
+    the choice to the engine. A model is loaded at the start or on demand. While it loads, requests wait
+    `load_wait_seconds` (absent: 0 where it is loaded at the start, else 60). `unload_after_seconds` 0: never."""
 
     name: str
     kind: Literal["llamacpp", "openai", "vllm"]
@@ -88,6 +88,7 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_key: str | None = None
     api_key_env: str | None = None
     weights: str | None = None
+    projector: str | None = None
     context_tokens: NotNegative = 0
     parallel_requests: NotNegative = 0
     threads: NotNegative = 0
@@ -267,12 +268,7 @@ def _check(config: Config) -> None:
             if names.count(name) > 1:
                 raise ConfigurationError(f"two [[{kind}s]] are named {name!r}.")
     for engine in config.engines:
-        if engine.kind == "llamacpp" and engine.url is not None:
-            raise ConfigurationError(f"engine {engine.name!r} is embedded (llamacpp) and takes no url.")
-        if engine.kind != "llamacpp" and not re.match(r"https?://[^/]+", engine.url or ""):
-            raise ConfigurationError(f"engine {engine.name!r} needs a url such as http://127.0.0.1:8000/v1.")
-        if engine.kind != "llamacpp" and engine.weights is not None:
-            raise ConfigurationError(f"engine {engine.name!r} is remote and takes no weights.")
+        _check_engine(engine)
     for model in config.models:
         if config.engines and model.engine not in engines:
             raise ConfigurationError(f"model {model.name!r} names the engine {model.engine!r}, which is not there.")
@@ -280,6 +276,17 @@ def _check(config: Config) -> None:
             raise ConfigurationError(f"model {model.name!r}: token counts must be at least 1.")
     if config.database.url != "sqlite":
         raise ConfigurationError("database.url: this version keeps everything in SQLite; use 'sqlite'.")
+
+
+def _check_engine(engine: EngineSection) -> None:
+    if engine.kind == "llamacpp" and engine.url is not None:
+        raise ConfigurationError(f"engine {engine.name!r} is embedded (llamacpp) and takes no url.")
+    if engine.kind != "llamacpp" and not re.match(r"https?://[^/]+", engine.url or ""):
+        raise ConfigurationError(f"engine {engine.name!r} needs a url such as http://127.0.0.1:8000/v1.")
+    if engine.kind != "llamacpp" and engine.weights is not None:
+        raise ConfigurationError(f"engine {engine.name!r} is remote and takes no weights.")
+    if engine.kind != "llamacpp" and engine.projector is not None:
+        raise ConfigurationError(f"engine {engine.name!r} is remote and takes no projector.")
 
 
 def _check_credits(credits: Credits) -> None:

@@ -12,7 +12,7 @@ def string(text: str) -> bytes:
 
 
 def value(said: Any) -> bytes:
-    """The kind and the value: text, whole numbers, truths, and lists of texts or of 32-bit numbers."""
+    """The kind and the value: text, numbers, truths, and lists of texts or of 32-bit numbers."""
     match said:
         case bool():
             return struct.pack("<I?", 7, said)
@@ -20,8 +20,12 @@ def value(said: Any) -> bytes:
             return struct.pack("<I", 8) + string(said)
         case int():
             return struct.pack("<II", 4, said)
+        case float():
+            return struct.pack("<If", 6, said)
         case [str(), *_]:
             return struct.pack("<IIQ", 9, 8, len(said)) + b"".join(map(string, said))
+        case [float(), *_]:
+            return struct.pack("<IIQ", 9, 6, len(said)) + struct.pack(f"<{len(said)}f", *said)
         case _:
             return struct.pack("<IIQ", 9, 5, len(said)) + struct.pack(f"<{len(said)}i", *said)
 

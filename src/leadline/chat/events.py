@@ -40,6 +40,7 @@ class Started:
 
     prompt_tokens: int | None = None
     cached_tokens: int = 0
+    image_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

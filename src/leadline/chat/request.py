@@ -139,6 +139,13 @@ class ChatRequest:
         return self.effort not in (None, "none")
 
     @property
+    def images(self) -> tuple[Image, ...]:
+        """All images of the messages in their order, those of tool results too."""
+        blocks = (block for message in self.messages for block in message.content)
+        parts = (part for block in blocks for part in (block.content if isinstance(block, ToolResult) else (block,)))
+        return tuple(part for part in parts if isinstance(part, Image))
+
+    @property
     def continues(self) -> bool:
         """Whether it asks for what follows its prompts."""
         return bool(self.prompts) and self.vectors is None

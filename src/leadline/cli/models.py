@@ -162,7 +162,8 @@ def _weights(weights: list[dict[str, Any]]) -> str:
 def _abilities(facts: Mapping[str, Any]) -> str:
     if facts["pooling"]:
         return "embeddings" if facts["embeds"] else "ranking"
-    return "chat, thinks" if facts["thinking"] else "chat" if facts["chat_template"] else "plain text"
+    chats = "chat, thinks" if facts["thinking"] else "chat" if facts["chat_template"] else "plain text"
+    return f"{chats}, sees" if facts["projector"] else chats
 
 
 def _count(parameters: int | None) -> str:
@@ -183,6 +184,7 @@ def _facts(facts: Mapping[str, Any]) -> str:
         ("TOOL CALLS", facts["tool_calls"]),
         ("SHA256", facts["sha256"]),
         ("FILE", facts["path"]),
+        *((("PROJECTOR", facts["projector"]),) if facts["projector"] else ()),
     ]
     return table(("WEIGHTS", facts["name"]), rows)
 

@@ -17,7 +17,7 @@ from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, ConfigurationError, EngineSection, ModelSection, PriceSection, load
 from leadline.engines.engine import Engine
 from leadline.engines.format.template import ChatTemplate, TemplateUnusable, Vocabulary
-from leadline.engines.llamacpp.engine import LlamaCppEngine, Provide, Settings, Weights
+from leadline.engines.llamacpp.engine import LlamaCppEngine, Projector, Provide, Settings, Weights
 from leadline.engines.llamacpp.loader import Policy
 from leadline.engines.llamacpp.memory import Memory
 from leadline.engines.upstream.engine import UpstreamEngine
@@ -26,7 +26,7 @@ from leadline.weights.gguf import Description, describe
 from leadline.weights.hub import Hub, pull_from_hub, reference
 from leadline.weights.known import DEFAULT, KNOWN
 from leadline.weights.pull import Progress, adopt, pull
-from leadline.weights.store import Store, name_from
+from leadline.weights.store import Store, WeightsMissing, WeightsUnusable, name_from
 
 # What runs where the file names no engine.
 DEFAULT_ENGINE = EngineSection(name="default", kind="llamacpp", weights=DEFAULT.name)
@@ -111,7 +111,7 @@ def _engine(section: EngineSection, shared: _Shared) -> Engine:
     def loading(done_bytes: int, total_bytes: int) -> None:
         shared.watch(wanted, Progress("loading", done_bytes, total_bytes))
 
-    provide = _provider(wanted, shared)
+    provide = _provider(wanted, section.projector, shared)
     return LlamaCppEngine(section.name, provide, settings, loading, _policy(section), shared.memory)
 
 
@@ -126,7 +126,7 @@ def _policy(section: EngineSection) -> Policy:
     return Policy(at_start, wait_seconds, section.unload_after_seconds)
 
 
-def _provider(wanted: str, shared: _Shared) -> Provide:
+def _provider(wanted: str, projector: str | None, shared: _Shared) -> Provide:
     store = shared.store
 
     async def provide(tell: Callable[[str], None]) -> Weights:
@@ -150,9 +150,27 @@ def _provider(wanted: str, shared: _Shared) -> Provide:
             *(path, digest, description.context_tokens, template),
             *(store.size_bytes(path), description.make.cache_bytes),
             embeds=description.make.embeds,
+            projector=await asyncio.to_thread(_projector, store, path, projector),
         )
 
     return provide
+
+
+def _projector(store: Store, path: Path, wanted: str | None) -> Projector | None:
+    """The projector of the model in `path`. WeightsMissing or WeightsUnusable."""
+    file = projector_file(store, path, wanted)
+    if file is None:
+        return None
+    if not file.is_file():
+        raise WeightsMissing(f"There is no projector {wanted!r}. Correct its path.")
+    if describe(file).make.architecture != "clip":
+        raise WeightsUnusable(f"{file.name} is no projector. Its name often begins with mmproj.")
+    return Projector(file, store.digest_of(file), file.stat().st_size)
+
+
+def projector_file(store: Store, path: Path, wanted: str | None) -> Path | None:
+    """What makes the model in `path` see: the file that is `wanted`, else what was pulled with the model."""
+    return Path(wanted).absolute() if wanted is not None else store.projector(path)
 
 
 def _template(description: Description) -> tuple[ChatTemplate, bool]:
@@ -223,9 +241,10 @@ async def pull_weights(
     return weights_facts(store, name_from(path), path)
 
 
-def weights_facts(store: Store, name: str, path: Path) -> dict[str, Any]:
-    """What a model's file says of it. WeightsUnusable where it is damaged."""
+def weights_facts(store: Store, name: str, path: Path, projector: str | None = None) -> dict[str, Any]:
+    """What a model's file says of it, and which projector makes it see. WeightsUnusable where it is damaged."""
     description = describe(path)
+    sees = projector_file(store, path, projector)
     make, (template, usable) = description.make, _template(description)
     return {
         "name": name,
@@ -243,4 +262,5 @@ def weights_facts(store: Store, name: str, path: Path) -> dict[str, Any]:
         "tool_calls": template.calls.name,
         "thinking": template.thinking is not None,
         "token_cache_bytes": make.cache_bytes,
+        "projector": None if sees is None else str(sees),
     }

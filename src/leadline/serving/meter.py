@@ -21,6 +21,7 @@ class Meter:
     prompt_estimate: int
     _prompt_tokens: int = 0
     _cached_tokens: int = 0
+    _image_tokens: int = 0
     _output_tokens: int = 0
     _reasoning_tokens: int = 0
     _final: Usage | None = None
@@ -35,6 +36,7 @@ class Meter:
                 case Started():
                     self._prompt_tokens += self.prompt_estimate if event.prompt_tokens is None else event.prompt_tokens
                     self._cached_tokens += event.cached_tokens
+                    self._image_tokens += event.image_tokens
                 case Finished():
                     self._final = event.usage
 
@@ -46,6 +48,7 @@ class Meter:
         return Usage(
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
+            image_tokens=self._image_tokens,
             output_tokens=self._output_tokens,
             reasoning_tokens=self._reasoning_tokens,
         )

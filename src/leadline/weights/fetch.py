@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -21,6 +21,8 @@ _PART_OF_SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Where nobody names a quantisation: the first of these that there is, good for its size.
 _QUANTISATIONS = ("Q4_K_M", "Q4_K_S", "Q4_0", "Q4_1", "Q5_K_M", "Q6_K", "Q8_0", "BF16", "F16")
+# Projectors are small, and suffer when they are made smaller.
+_PROJECTORS = ("F16", "BF16", "Q8_0", "F32")
 _REPORT_SECONDS = 0.1
 _CHUNK_BYTES = 1 << 20
 _NAMES_TOLD = 20
@@ -36,12 +38,13 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of the model. `url` is the hub's own: it leads on to the content, for a while."""
+    """One file of the model, or its `projector`. `url` is the hub's own: it leads on to the content, for a while."""
 
     file: str
     size_bytes: int
     sha256: str
     url: str
+    projector: bool = False
 
 
 def main() -> None:
@@ -59,7 +62,10 @@ def _fetch(repository: str, file: str | None, quantisation: str | None, folder: 
 
     about = HfApi().model_info(repository, timeout=30.0)
     names = sorted(one.rfilename for one in about.siblings or () if one.rfilename.lower().endswith(".gguf"))
-    parts = [_part(repository, name, about.sha) for name in _chosen(names, file, quantisation)]
+    chosen = _chosen(names, file, quantisation)
+    parts = [_part(repository, name, about.sha) for name in chosen]
+    if (projector := _projector_for(chosen[0], names)) is not None:
+        parts.append(replace(_part(repository, projector, about.sha), projector=True))
     _tell(parts=[{name: value for name, value in asdict(part).items() if name != "url"} for part in parts])
     there = sum(_there_bytes(folder / f"{part.sha256}.part") for part in parts)
     if shutil.disk_usage(folder).free < sum(part.size_bytes for part in parts) - there:
@@ -76,7 +82,7 @@ def _chosen(names: list[str], file: str | None, quantisation: str | None) -> lis
         found = [name for name in names if name == file]
     else:
         wanted = _QUANTISATIONS if quantisation is None else (quantisation,)
-        models = [name for name in names if "mmproj" not in name.lower()]
+        models = [name for name in names if not _is_projector(name)]
         found = [name for one in wanted for name in models if _is_of(name, one)]
         if quantisation is None and len(models) == 1:
             found = models
@@ -89,6 +95,22 @@ def _chosen(names: list[str], file: str | None, quantisation: str | None) -> lis
     if not set(parts) <= set(names):
         raise Failed("no file", names=names[:_NAMES_TOLD])
     return parts
+
+
+def _projector_for(model: str, names: list[str]) -> str | None:
+    """The projector that makes this model see, if there is one: beside it, or else above it; the best of several."""
+    if _is_projector(model):
+        return None
+    for folder in (os.path.dirname(model), ""):
+        beside = [name for name in names if _is_projector(name) and os.path.dirname(name) == folder]
+        best = [name for one in _PROJECTORS for name in beside if _is_of(name, one)]
+        if beside:
+            return (best or beside)[0]
+    return None
+
+
+def _is_projector(name: str) -> bool:
+    return "mmproj" in os.path.basename(name).lower()
 
 
 def _is_of(name: str, quantisation: str) -> bool:

@@ -65,6 +65,7 @@ class _Part:
     file: str
     size_bytes: int
     sha256: str
+    projector: bool = False
 
 
 def reference(text: str) -> Reference | None:
@@ -79,7 +80,8 @@ def reference(text: str) -> Reference | None:
 
 
 async def pull_from_hub(store: Store, hub: Hub, wanted: Reference, name: str | None, progress: Report) -> Path:
-    """The wanted file in the store, under `name` or one made from its own. PullFailed says why not."""
+    """The wanted file in the store, under `name` or one made from its own, with the projector that makes it see where
+    the repository has one. PullFailed says why not."""
     if there := await asyncio.to_thread(store.pulled_from, str(wanted)):
         return there
     try:
@@ -109,7 +111,7 @@ def _free_name(store: Store, name: str | None, parts: list[_Part]) -> str:
     name = name or name_from(Path(parts[0].file))
     if not is_name(name):
         raise PullFailed(f"{name!r} cannot be a name of weights. Use up to 100 of a-z, 0-9, '.', '_' and '-'.")
-    there = store.path(name)
+    there, parts = store.path(name), [part for part in parts if not part.projector]
     if there is not None and [store.digest_of(file) for file in store.files(there)] != [part.sha256 for part in parts]:
         raise PullFailed(f"There are other weights named {name!r}. Give these another name: --name NAME.")
     return name
@@ -117,8 +119,10 @@ def _free_name(store: Store, name: str | None, parts: list[_Part]) -> str:
 
 def _keep(store: Store, name: str, wanted: Reference, parts: list[_Part], folder: Path) -> Path:
     files = [(folder / f"{part.sha256}.part", part.sha256) for part in parts]
+    # It comes last.
+    model, projector = (files[:-1], files[-1]) if parts[-1].projector else (files, None)
     try:
-        return store.keep(name, files, str(wanted))
+        return store.keep(name, model, str(wanted), projector)
     except WeightsUnusable as error:
         for file, _ in files:
             file.unlink(missing_ok=True)

@@ -26,6 +26,8 @@ _PARTS = ".parts"
 _FORGOTTEN_SECONDS = 7 * 24 * 3600
 # llama.cpp finds the others of several files by the name of the first.
 _FIRST_OF_SPLIT = re.compile(r"(.+)-00001-of-(\d{5})")
+# Not `.gguf`, since it is no model; the engine asks for no ending.
+_PROJECTOR = ".mmproj"
 _OF_SPLIT = re.compile(r".+-\d{5}-of-\d{5}")
 
 _GGUF_HEAD = struct.Struct("<4sIQQ")
@@ -92,6 +94,17 @@ class Store:
         if first is None:
             return [path]
         return [path.with_stem(f"{first[1]}-{number:05}-of-{first[2]}") for number in range(1, int(first[2]) + 1)]
+
+    def projector(self, path: Path) -> Path | None:
+        """What makes a pulled model see, if it came with it."""
+        if path.parent.absolute() != self.folder.absolute():
+            return None
+        file = self._projector_of(path)
+        return file if file.is_file() else None
+
+    def _projector_of(self, path: Path) -> Path:
+        first = _FIRST_OF_SPLIT.fullmatch(path.stem)
+        return self.folder / f"{first[1] if first else path.stem}{_PROJECTOR}"
 
     def size_bytes(self, path: Path) -> int:
         return sum(file.stat().st_size for file in self.files(path))
@@ -160,23 +173,32 @@ class Store:
         self._write_note(target, _Note(state.st_size, state.st_mtime_ns, digest))
         return target
 
-    def keep(self, name: str, files: Sequence[tuple[Path, str]], source: str) -> Path:
-        """Move a model's files, which lie on the store's disk, into the store: once all have their SHA-256, or none."""
+    def keep(
+        self, name: str, files: Sequence[tuple[Path, str]], source: str, projector: tuple[Path, str] | None = None
+    ) -> Path:
+        """Move a model's files, which lie on the store's disk, into the store, with the projector that makes it see:
+        once all have their SHA-256, or none."""
         assert is_name(name), name
-        for file, sha256 in files:
+        for file, sha256 in [*files, *([projector] if projector else [])]:
             check_gguf(file)
             if _sha256(file) != sha256:
                 raise WeightsUnusable(f"This is not the expected file for {name!r}: its checksum differs.")
         count = len(files)
         names = [f"{name}-{number:05}-of-{count:05}" for number in range(1, count + 1)] if count > 1 else [name]
         targets = [self.folder / f"{one}.gguf" for one in names]
+        self._projector_of(targets[0]).unlink(missing_ok=True)
+        if projector is not None:
+            self._move(*projector, self._projector_of(targets[0]), None)
         # The first one last: without it the others are no model.
         for target, (file, sha256) in reversed([*zip(targets, files, strict=True)]):
-            file.replace(target)
-            state = target.stat()
-            self._write_note(target, _Note(state.st_size, state.st_mtime_ns, sha256, source))
+            self._move(file, sha256, target, source)
         _sync(self.folder)
         return targets[0]
+
+    def _move(self, file: Path, sha256: str, target: Path, source: str | None) -> None:
+        file.replace(target)
+        state = target.stat()
+        self._write_note(target, _Note(state.st_size, state.st_mtime_ns, sha256, source))
 
     def link(self, name: str, file: Path) -> Path:
         """Keep a model that stays where it is."""
@@ -193,7 +215,7 @@ class Store:
         path = self.path(name)
         if path is None:
             raise WeightsMissing(f"No weights named {name!r} have been pulled. `leadline models list` shows all.")
-        for file in self.files(path):
+        for file in (*self.files(path), self._projector_of(path)):
             file.unlink(missing_ok=True)
             self._note_of(file).unlink(missing_ok=True)
 

@@ -11,7 +11,6 @@ import msgspec
 
 from leadline.chat.request import Block, ChatRequest, Image, Message, Reasoning, Role, Text, Tool, ToolCall, ToolResult
 from leadline.engines.format.family import Thinking, known_call_id
-from leadline.errors import InvalidRequest
 
 Body = dict[str, Any]
 # What is put in place of a string that came from a user.
@@ -80,7 +79,7 @@ class Conversation:
 
 
 def conversation(request: ChatRequest, shape: Shape, thinking: Thinking | None, put: Put) -> Conversation:
-    """InvalidRequest where the request holds what no template here can show."""
+    """The request, whose images have places as their URLs, in the roles and the order of `shape`."""
     tools = request.tools if request.tool_choice.mode != "none" else ()
     turns = _turns(request.messages, shape, thinking, put)
     last = request.messages[-1]
@@ -124,13 +123,16 @@ def _turns(messages: Iterable[Message], shape: Shape, thinking: Thinking | None,
 
 
 def _joined(blocks: Iterable[Block], put: Put) -> str:
-    texts = []
+    """Texts in lines of their own. An image's URL is its place, and stands between texts with nothing around it."""
+    joined, after_text = "", False
     for block in blocks:
         if isinstance(block, Text):
-            texts.append(put(block.text))
+            joined += "\n" * after_text + put(block.text)
+            after_text = True
         elif isinstance(block, Image):
-            raise InvalidRequest("This model reads no images. Send text only.", "messages")
-    return "\n".join(texts)
+            joined += block.url
+            after_text = False
+    return joined
 
 
 def _result(message: Message, shape: Shape, names: dict[str, str], put: Put) -> _Turn:

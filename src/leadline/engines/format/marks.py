@@ -104,6 +104,16 @@ class Guard:
             return None
         return (*pieces, *self._template_piece(prompt[at:]))
 
+    def joined(self, pieces: tuple[Piece, ...]) -> str | None:
+        """The prompt as one text whose special tokens all count: with a word joiner where a user's were cut. None
+        where a special token comes to be all the same."""
+        text, special = "", True
+        for piece in pieces:
+            text += piece.text if piece.special or special else _JOINER + piece.text
+            special = piece.special
+        meant = sum(self.count(piece.text) for piece in pieces if piece.special)
+        return text if self.count(text) == meant else None
+
     def _template_piece(self, text: str) -> Iterator[Piece]:
         if text:
             yield Piece(text, special=True)

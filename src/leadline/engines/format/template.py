@@ -10,6 +10,7 @@ from leadline.clock import Clock, now_microseconds
 from leadline.engines.format.conversation import AS_IT_IS, CONTINUED, STRICTEST, Body, Put, Shape, conversation
 from leadline.engines.format.family import PLAIN, CallForm, Thinking, call_form, thinking_style
 from leadline.engines.format.marks import Guard, Piece, prompt_text
+from leadline.engines.format.places import placed
 from leadline.engines.format.probe import PROBE, find_shape
 from leadline.engines.format.sandbox import Sandbox, TemplateFailed
 from leadline.errors import InvalidRequest, LeadlineError
@@ -24,6 +25,10 @@ _CHARACTERS_PER_BYTE = 16
 _CHARACTERS_BESIDES = 64 * 1024
 # Templates that do this to texts could put a special token together from harmless parts.
 _REWRITES = ("replace", "truncate", "striptags", "reverse", "upper", "lower", "title", "capitalize")
+_ACTS_AS_CONTROL = (
+    "Some text in this request would act as control tokens of this model. Take texts such as `<|im_end|>`, and single "
+    "pieces of them, out of it."
+)
 _json = msgspec.json.Encoder()
 
 
@@ -75,7 +80,8 @@ class ChatTemplate:
 
     def render(self, request: ChatRequest, *, thinking: bool | None = None) -> tuple[Piece, ...]:
         """The prompt of `request`. `thinking` turns it on or off where the model can; None leaves it to the template.
-        InvalidRequest where the template does not take the conversation."""
+        InvalidRequest where the template does not take the conversation. Images are places in it (`places.py`)."""
+        request = placed(request)
         encoded = _json.encode((request.messages, request.tools))
         most_characters = _CHARACTERS_PER_BYTE * len(encoded) + _CHARACTERS_BESIDES
         suspicious = self._guard.suspects(encoded)
@@ -97,6 +103,14 @@ class ChatTemplate:
         if not self._guard.count(text):
             return (Piece(begun + text, special=True),)
         return (*((Piece(begun, special=True),) if begun else ()), *self._guard.plain(text))
+
+    def as_text(self, pieces: tuple[Piece, ...]) -> str:
+        """A rendered prompt for an engine that takes it as one text in which all special tokens count: users' are
+        broken. InvalidRequest where that does not do."""
+        text = self._guard.joined(pieces)
+        if text is None:
+            raise InvalidRequest(_ACTS_AS_CONTROL, "messages")
+        return text
 
     def refuse_unknown(self, token_ids: Iterable[int], param: str) -> None:
         """InvalidRequest where a token id is none of the vocabulary."""
@@ -125,11 +139,7 @@ class ChatTemplate:
         """Without marks: the special tokens are broken, and counted against those of a harmless request."""
         text = self._text(job, self._guard.defused)
         if self._guard.count(text) != self._guard.count(self._text(job, self._guard.harmless)):
-            raise InvalidRequest(
-                "Some text in this request would act as control tokens of this model. Take texts such as "
-                "`<|im_end|>`, and single pieces of them, out of it.",
-                "messages",
-            )
+            raise InvalidRequest(_ACTS_AS_CONTROL, "messages")
         return (Piece(text, special=True),)
 
     def _cut(self, job: _Job) -> tuple[Piece, ...] | None:

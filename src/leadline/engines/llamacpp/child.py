@@ -18,6 +18,8 @@ _PR_SET_PDEATHSIG = 1
 BATCH_TOKENS = 128
 # Prompts of idle slots are kept for reuse up to this size.
 PROMPT_CACHE_MEGABYTES = 256
+# Some projectors' images must fit into one piece.
+VISION_BATCH_TOKENS = 512
 
 
 def main() -> None:
@@ -59,10 +61,16 @@ def _serve(settings: dict[str, Any]) -> tuple[Any, str]:
     if settings["shares_cores"]:
         # Threads that wait for others sleep instead of spinning. It is read when the library is loaded.
         os.environ["OMP_WAIT_POLICY"] = "passive"
+    # Stands for an image in a prompt; read when the library is loaded.
+    os.environ["LLAMA_MEDIA_MARKER"] = settings["marker"]
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = settings["weights"]
+    if settings["projector"] is not None:
+        params.mmproj.path = settings["projector"]
+    # What is no image it tries to play as a video: there is no player.
+    params.video_ffmpeg_bin_dir = os.devnull
     params.hostnames = [settings["socket"]]
     params.api_keys = [settings["key"]]
     params.n_ctx = settings["cache_tokens"]

@@ -12,6 +12,7 @@ from leadline.chat.events import ChatEvent, Finished, FinishReason, Started, Tok
 from leadline.chat.request import ChatRequest, Tool
 from leadline.engines.format.output import OutputParser
 from leadline.engines.format.template import ChatTemplate
+from leadline.engines.llamacpp.images import Illustrated, Layout
 from leadline.engines.upstream.encode import encode_sampling
 from leadline.errors import EngineFailed
 
@@ -25,6 +26,8 @@ _EXTRA = {
     "response_fields": ["stop", "stop_type", "tokens_predicted", "tokens_evaluated", "timings"],
 }
 _json = msgspec.json.Encoder()
+# A text whose special tokens count, with pictures or without, or tokens.
+Prompt = str | list[int] | Illustrated
 
 
 def offered_tools(request: ChatRequest) -> tuple[Tool, ...]:
@@ -47,12 +50,10 @@ def is_forced(request: ChatRequest) -> bool:
     return must_call(request) or request.json_format is not None
 
 
-def encode_completion(
-    request: ChatRequest, prompt: str | list[int], template: ChatTemplate, grammar: str | None
-) -> bytes:
-    """The body. `prompt` is a text whose special tokens count, or tokens; `grammar` forces the answer's form."""
+def encode_completion(request: ChatRequest, prompt: Prompt, template: ChatTemplate, grammar: str | None) -> bytes:
+    """The body. `grammar` forces the answer's form."""
     body: dict[str, Any] = {
-        "prompt": prompt,
+        "prompt": prompt.body if isinstance(prompt, Illustrated) else prompt,
         "n_predict": request.max_output_tokens,
         **SAMPLING,
         **encode_sampling(request.sampling),
@@ -103,10 +104,12 @@ _chunk = msgspec.json.Decoder(_Chunk)
 
 @dataclass(slots=True)
 class CompletionDecoder:
-    """Payloads of the stream to events. `top_logprobs` is how many alternatives were asked for."""
+    """Payloads of the stream to events. `top_logprobs` is how many alternatives were asked for, `layout` that of a
+    prompt with images: their tokens count as theirs, cached or not."""
 
     parser: OutputParser
     top_logprobs: int | None
+    layout: Layout | None = None
     done: bool = False
     _cached_tokens: int = 0
     _prompt_tokens: int = 0
@@ -130,7 +133,7 @@ class CompletionDecoder:
             events += self.parser.feed(chunk.content, max(0, tokens), self._logprobs(chunk))
         if chunk.stop:
             if chunk.timings is not None:
-                self._cached_tokens = chunk.timings.cache_n
+                self._cached_tokens = self._texts_within(chunk.timings.cache_n)
             self._prompt_tokens = chunk.tokens_evaluated or self._prompt_tokens
             events += self._finish("length" if chunk.stop_type == "limit" else "stop")
         elif self.parser.done:
@@ -146,8 +149,15 @@ class CompletionDecoder:
     def _start(self, chunk: _Chunk) -> Started:
         progress = chunk.prompt_progress
         self._prompt_tokens = progress.total if progress is not None else chunk.tokens_evaluated
-        self._cached_tokens = progress.cache if progress is not None else 0
-        return Started(self._prompt_tokens, self._cached_tokens)
+        self._cached_tokens = self._texts_within(progress.cache) if progress is not None else 0
+        return Started(self._prompt_tokens, self._cached_tokens, self._image_tokens)
+
+    @property
+    def _image_tokens(self) -> int:
+        return 0 if self.layout is None else self.layout.image_tokens(self._prompt_tokens)
+
+    def _texts_within(self, tokens: int) -> int:
+        return tokens if self.layout is None else self.layout.texts_within(tokens)
 
     def _finish(self, reason: FinishReason) -> list[ChatEvent]:
         self.done = True
@@ -155,6 +165,7 @@ class CompletionDecoder:
         usage = Usage(
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
+            image_tokens=self._image_tokens,
             output_tokens=self.parser.output_tokens,
             reasoning_tokens=self.parser.reasoning_tokens,
         )

@@ -18,15 +18,17 @@ from leadline.engines.engine import Capability, EngineStatus, ModelFacts, Token,
 from leadline.engines.format.marks import Piece
 from leadline.engines.format.output import OutputParser
 from leadline.engines.format.template import ChatTemplate, Vocabulary
-from leadline.engines.llamacpp.child import BATCH_TOKENS, PROMPT_CACHE_MEGABYTES
+from leadline.engines.llamacpp.child import BATCH_TOKENS, PROMPT_CACHE_MEGABYTES, VISION_BATCH_TOKENS
 from leadline.engines.llamacpp.completion import (
     SAMPLING,
     CompletionDecoder,
+    Prompt,
     encode_completion,
     is_forced,
     offered_tools,
 )
 from leadline.engines.llamacpp.grammars import Grammars
+from leadline.engines.llamacpp.images import MARKER, Illustrated, Layout, PictureSizes, illustrated
 from leadline.engines.llamacpp.loader import Loader, Policy
 from leadline.engines.llamacpp.memory import Memory
 from leadline.engines.llamacpp.room import Room
@@ -53,6 +55,15 @@ _log = logging.getLogger("leadline.engines")
 
 
 @dataclass(frozen=True, slots=True)
+class Projector:
+    """The GGUF file that makes a model see: it turns images into what the model reads. `digest` is its sha256."""
+
+    path: Path
+    digest: str
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
     """A GGUF file, or the first of the files that it was split into. `digest` is its sha256; `context_tokens` what the
     model was trained for; `template` how it reads a chat; `cache_bytes` what a token takes in the engine's cache. One
@@ -65,6 +76,12 @@ class Weights:
     size_bytes: int = 0
     cache_bytes: int = 0
     embeds: bool = False
+    projector: Projector | None = None
+
+    @property
+    def all_bytes(self) -> int:
+        """With the projector's."""
+        return self.size_bytes + (self.projector.size_bytes if self.projector is not None else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +105,7 @@ class Settings:
 
     def memory_bytes(self, weights: Weights) -> int:
         """The most that a child takes with them, about."""
-        return weights.size_bytes + self.cache_tokens * weights.cache_bytes + _CHILD_BYTES
+        return weights.all_bytes + self.cache_tokens * weights.cache_bytes + _CHILD_BYTES
 
 
 # A prompt: pieces of text, or the ids of its tokens.
@@ -120,6 +137,7 @@ class LlamaCppEngine:
     # Set with the weights, before the first child.
     _room: Room = field(default_factory=lambda: Room(0, 0))
     _grammars: Grammars = field(default_factory=Grammars)
+    _sizes: PictureSizes = field(default_factory=PictureSizes)
     _lost_over: dict[bytes, int] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
@@ -157,21 +175,36 @@ class LlamaCppEngine:
     def leaves_room(self, request: ChatRequest) -> bool:
         if self._child is None:
             return True  # nothing runs yet
-        tokens = most_prompt_tokens(request) + (request.max_output_tokens or 0)
+        tokens = self.most_prompt_tokens(request) + (request.max_output_tokens or 0)
         return self._room.leaves_half(min(tokens, self.settings.context_tokens), request.choices)
 
     def most_prompt_tokens(self, request: ChatRequest) -> int:
-        return most_prompt_tokens(request)
+        """With images no less than the context, which no prompt is longer than: projectors differ too much."""
+        most = most_prompt_tokens(request)
+        return max(most, self.settings.context_tokens) if request.images else most
 
     async def count_prompt_tokens(self, request: ChatRequest) -> int:
+        """To count images it reads them, so that even this may cost a child."""
+        self._refuse_what_crashes(request)
+        try:
+            return await self._count(request)
+        except ConnectionBroken as error:
+            self._lose(request, error)
+            raise
+
+    async def _count(self, request: ChatRequest) -> int:
         if request.vectors is not None:
             return sum(map(len, await self._prompts(request)))
+        if request.images:
+            return (await self._layout(self._illustrated(request, self._rendered(request)))).prompt_tokens
         return len(await self._tokens(self._rendered(request)))
 
     def _rendered(self, request: ChatRequest) -> Rendered:
         self._ready_client()
         assert self._weights is not None, "a client is ready only with weights"
         template = self._weights.template
+        if request.images and self._weights.projector is None:
+            raise InvalidRequest("This model reads no images. Send text only.", "messages")
         for prompt in request.prompts:
             if isinstance(prompt, str):
                 return template.plain(prompt)
@@ -193,6 +226,15 @@ class LlamaCppEngine:
             tokens += (await self._ready_client().post("/tokenize", question, _ASK_SECONDS))["tokens"]
         return tokens
 
+    def _illustrated(self, request: ChatRequest, pieces: Rendered) -> Illustrated:
+        assert self._weights is not None
+        return illustrated(self._weights.template.as_text(_texts(pieces)), request)
+
+    async def _layout(self, prompt: Illustrated) -> Layout:
+        client = self._ready_client()
+        texts = [len(await self._tokens((Piece(text, special=True),))) for text in prompt.texts]
+        return Layout(tuple(texts), await self._sizes.of(client, prompt.pictures))
+
     async def _prompt(self, pieces: Rendered) -> str | list[int]:
         """As text where one piece is all, which is nearly always; llama.cpp sets the token of beginning itself."""
         assert self._weights is not None
@@ -200,6 +242,16 @@ class LlamaCppEngine:
             case (Piece(text, special=True),):
                 return self._weights.template.without_bos(text)
         return await self._tokens(pieces)
+
+    async def _laid_out(self, request: ChatRequest, pieces: Rendered) -> tuple[Prompt, Layout | None]:
+        """The prompt, and its layout where it has images."""
+        if not request.images:
+            return await self._prompt(pieces), None
+        assert self._weights is not None
+        prompt = self._illustrated(request, pieces)
+        layout = await self._layout(prompt)
+        first = self._weights.template.without_bos(prompt.texts[0])
+        return replace(prompt, texts=(first, *prompt.texts[1:])), layout
 
     async def tokenize(self, model: str, text: str) -> tuple[Token, ...]:
         question = {"content": text, "add_special": False, "parse_special": False, "with_pieces": True}
@@ -217,8 +269,7 @@ class LlamaCppEngine:
 
         One over which two children were lost is not run again: it may be what kills them.
         """
-        if self._lost_over and self._lost_over.get(_digest(request), 0) >= _MOST_LOST:
-            raise InvalidRequest("This request crashed the engine twice, so it is not run again. Change it.")
+        self._refuse_what_crashes(request)
         child, begun = self._child, False
         try:
             async with aclosing(run(request)) as batches:
@@ -242,6 +293,10 @@ class LlamaCppEngine:
                 raise
             raise Unavailable(f"The engine {self.name} was lost twice over this request. Try again later.") from error
 
+    def _refuse_what_crashes(self, request: ChatRequest) -> None:
+        if self._lost_over and self._lost_over.get(_digest(request), 0) >= _MOST_LOST:
+            raise InvalidRequest("This request crashed the engine twice, so it is not run again. Change it.")
+
     def _lose(self, request: ChatRequest, error: Exception) -> None:
         """Remember over which requests a child was lost: the newest few, since most of them are innocent."""
         if isinstance(error, ConnectionBroken):
@@ -257,8 +312,9 @@ class LlamaCppEngine:
         template.refuse_unknown((token_id for token_id, _ in fitted.sampling.logit_bias), "logit_bias")
         in_thoughts = _end_in_thoughts(pieces, template)
         grammar = await self._grammars.of(fitted, template, in_thoughts=in_thoughts)
-        body = encode_completion(fitted, await self._prompt(pieces), template, grammar)
-        decoder = CompletionDecoder(_parser(fitted, template, in_thoughts=in_thoughts), fitted.top_logprobs)
+        prompt, layout = await self._laid_out(fitted, pieces)
+        body = encode_completion(fitted, prompt, template, grammar)
+        decoder = CompletionDecoder(_parser(fitted, template, in_thoughts=in_thoughts), fitted.top_logprobs, layout)
         stream = self._ready_client().stream("/completion", body, decoder)
         async with self._room.take(tokens) as place, aclosing(stream) as batches:
             async for batch in batches:
@@ -299,10 +355,10 @@ class LlamaCppEngine:
         request = _with_its_seed(request)
         assert request.max_output_tokens is not None
         context = self.settings.context_tokens
-        most = most_prompt_tokens(request) + request.max_output_tokens
+        most = self.most_prompt_tokens(request) + request.max_output_tokens
         if most <= context and self._room.fits(most):
             return request, most
-        exact = await self.count_prompt_tokens(request)
+        exact = await self._count(request)
         if exact >= context:
             raise InvalidRequest(
                 f"This model's context is {context} tokens, but the prompt has {exact}. Send a shorter prompt.",
@@ -336,6 +392,7 @@ class LlamaCppEngine:
         weights = self._weights
         assert weights is not None, "loading begins once there are weights"
         self._room = Room(self.settings.cache_tokens, self.settings.parallel_requests)
+        batch_tokens = BATCH_TOKENS if weights.projector is None else VISION_BATCH_TOKENS
         settings = {
             "weights": str(weights.path),
             "cache_tokens": self.settings.cache_tokens,
@@ -343,10 +400,12 @@ class LlamaCppEngine:
             "threads": self.settings.threads,
             "shares_cores": self.settings.shares_cores,
             # What is embedded must fit into one batch.
-            "batch_tokens": self.settings.context_tokens if weights.embeds else BATCH_TOKENS,
+            "batch_tokens": self.settings.context_tokens if weights.embeds else batch_tokens,
             "embeds": weights.embeds,
+            "projector": None if weights.projector is None else str(weights.projector.path),
+            "marker": MARKER,
         }
-        total_bytes = weights.size_bytes
+        total_bytes = weights.all_bytes
 
         def loading(loaded_bytes: int) -> None:
             """An estimate: what else the child has in memory counts as weights."""
@@ -398,6 +457,11 @@ class LlamaCppEngine:
         self._changed = asyncio.Event()
 
 
+def _texts(pieces: Rendered) -> tuple[Piece, ...]:
+    """Of a request with messages: only plain prompts are given as tokens."""
+    return tuple(piece for piece in pieces if isinstance(piece, Piece))
+
+
 def _end_in_thoughts(pieces: Rendered, template: ChatTemplate) -> bool:
     last = pieces[-1]
     return template.thinking is not None and isinstance(last, Piece) and template.thinking.is_open(last.text)
@@ -413,13 +477,15 @@ def _parser(request: ChatRequest, template: ChatTemplate, *, in_thoughts: bool) 
 @lru_cache
 def _facts(weights: Weights, context_tokens: int) -> ModelFacts:
     thinks: frozenset[Capability] = frozenset(("reasoning",) if weights.template.thinking else ())
+    sees: frozenset[Capability] = frozenset(("vision",) if weights.projector is not None else ())
     facts = (
         f"weights {weights.digest}",
+        *((f"projector {weights.projector.digest}",) if weights.projector is not None else ()),
         f"xllamacpp {_version()}",
         f"context {context_tokens}",
         f"sampling {SAMPLING}",
     )
-    return ModelFacts(context_tokens, _EMBEDS if weights.embeds else _CAPABILITIES | thinks, facts)
+    return ModelFacts(context_tokens, _EMBEDS if weights.embeds else _CAPABILITIES | thinks | sees, facts)
 
 
 @cache

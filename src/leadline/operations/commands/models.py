@@ -64,7 +64,7 @@ async def _weights(instance: Instance, section: ModelSection) -> Result | None:
         return None
     try:
         path = await asyncio.to_thread(store.resolve, engine.weights or DEFAULT.name)
-        return await asyncio.to_thread(weights_facts, store, name_from(path), path)
+        return await asyncio.to_thread(weights_facts, store, name_from(path), path, engine.projector)
     except (WeightsMissing, WeightsUnusable):
         return None
 

@@ -7,7 +7,6 @@ import pytest
 from leadline.chat.request import (
     Block,
     ChatRequest,
-    Image,
     Message,
     Reasoning,
     Role,
@@ -252,11 +251,6 @@ def test_the_token_of_beginning_stands_there_once():
 
     assert ChatTemplate(plain, with_bos).render(ChatRequest("m", (USER,))) == (Piece("<s>U1", special=True),)
     assert ChatTemplate(own, with_bos).render(ChatRequest("m", (USER,))) == (Piece("<s>U1", special=True),)
-
-
-def test_images_are_refused():
-    with pytest.raises(InvalidRequest, match="no images"):
-        prompt("qwen25", said("user", Image("https://example.com/a.png")))
 
 
 def test_what_a_template_says_when_it_refuses_stays_out():
