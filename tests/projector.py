@@ -20,6 +20,7 @@ from tests.weights import FOLDER, default_weights
 COLOURS = ("black", "blue", "green", "cyan", "red", "purple", "yellow", "white")
 # Every picture is brought to so many pixels by so many, and cut into patches; each of them becomes a token.
 PATCH, SIDE = 16, 64
+PICTURE_TOKENS = (SIDE // PATCH) ** 2
 WIDTH, WIDER = 64, 128
 _STEEPNESS = 8.0
 _ALIGNMENT = 32
@@ -75,7 +76,7 @@ def tensors(words: list[list[float]]) -> dict[str, Tensor]:
     made: dict[str, Tensor] = {
         "v.patch_embd.weight": _mean_colours(),
         "v.patch_embd.bias": _zeros(WIDTH),
-        "v.position_embd.weight": _zeros(WIDTH, (SIDE // PATCH) ** 2),
+        "v.position_embd.weight": _zeros(WIDTH, PICTURE_TOKENS),
         "v.blk.0.attn_out.weight": _zeros(WIDTH, WIDTH),
         "v.blk.0.attn_out.bias": _zeros(WIDTH),
         "v.blk.0.ffn_up.weight": _noise(chance, WIDTH, WIDER),

@@ -38,6 +38,7 @@ def gguf(said: dict[str, Any], *tensors: tuple[int, ...]) -> bytes:
     return struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(said)) + entries
 
 
+PROJECTOR = {"general.architecture": "clip", "clip.has_vision_encoder": True, "clip.vision.image_mean": [0.5, 0.5, 0.5]}
 TOKENS = {
     "<unk>": UNKNOWN,
     "<s>": CONTROL,

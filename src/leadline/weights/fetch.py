@@ -64,8 +64,10 @@ def _fetch(repository: str, file: str | None, quantisation: str | None, folder: 
     names = sorted(one.rfilename for one in about.siblings or () if one.rfilename.lower().endswith(".gguf"))
     chosen = _chosen(names, file, quantisation)
     parts = [_part(repository, name, about.sha) for name in chosen]
-    if (projector := _projector_for(chosen[0], names)) is not None:
-        parts.append(replace(_part(repository, projector, about.sha), projector=True))
+    if (name := _projector_for(chosen[0], names)) is not None:
+        projector = replace(_part(repository, name, about.sha), projector=True)
+        # The model itself by another name is no projector.
+        parts += [projector] if projector.sha256 not in {part.sha256 for part in parts} else []
     _tell(parts=[{name: value for name, value in asdict(part).items() if name != "url"} for part in parts])
     there = sum(_there_bytes(folder / f"{part.sha256}.part") for part in parts)
     if shutil.disk_usage(folder).free < sum(part.size_bytes for part in parts) - there:

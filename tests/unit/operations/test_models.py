@@ -1,15 +1,19 @@
 """From the configuration to engines: when each loads, and what they share."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from leadline.config import ConfigurationError, load
 from leadline.engines.engine import Engine
-from leadline.engines.llamacpp.engine import LlamaCppEngine
+from leadline.engines.llamacpp.engine import LlamaCppEngine, Projector, Weights
+from leadline.engines.llamacpp.engine import _facts as engine_facts
 from leadline.engines.llamacpp.loader import Policy
+from leadline.errors import LeadlineError
 from leadline.operations import models
 from leadline.weights.store import Store
+from tests.scripted.gguf import PROJECTOR, SMALL, gguf
 
 
 def engines_of(tmp_path: Path, *lines: str, more: str = "") -> list[Engine]:
@@ -70,3 +74,56 @@ def test_threads_sleep_only_where_there_are_more_than_cores(tmp_path, monkeypatc
     monkeypatch.setattr(models, "_usable_cores", lambda: 4)
 
     assert [engine.settings.shares_cores for engine in engines_of(tmp_path, *lines)] == [shares] * len(lines)
+
+
+async def weights_of(tmp_path: Path, line: str) -> Weights:
+    """What an engine with this line in its section would load, from a folder of models with a small one."""
+    folder = tmp_path / "models"
+    folder.mkdir(exist_ok=True)
+    (folder / "tiny.gguf").write_bytes(gguf(SMALL))
+    [engine] = engines_of(tmp_path, f'weights = "tiny"\n{line}')
+    assert isinstance(engine, LlamaCppEngine)
+    return await engine.provide(lambda _: None)
+
+
+async def test_a_projector_makes_a_model_see_and_is_in_its_fingerprint_and_memory(tmp_path):
+    file = tmp_path / "mmproj.gguf"
+    file.write_bytes(gguf(PROJECTOR))
+    blind, sees = await weights_of(tmp_path, ""), await weights_of(tmp_path, f'projector = "{file}"')
+
+    digest = hashlib.sha256(gguf(PROJECTOR)).hexdigest()
+    assert (blind.projector, sees.projector) == (None, Projector(file, digest, len(gguf(PROJECTOR))))
+    before, after = (engine_facts(one, 512) for one in (blind, sees))
+    assert after.capabilities - before.capabilities == {"vision"}
+    assert [fact for fact in after.fingerprint if fact not in before.fingerprint] == [f"projector {digest}"]
+    assert sees.all_bytes - blind.all_bytes == len(gguf(PROJECTOR))
+
+
+async def test_the_projector_that_came_with_a_model_is_found(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny.mmproj").write_bytes(gguf(PROJECTOR))
+
+    sees = await weights_of(tmp_path, "")
+
+    assert sees.projector is not None
+    assert sees.projector.path == tmp_path / "models" / "tiny.mmproj"
+
+
+@pytest.mark.parametrize(("content", "told"), [(None, "no projector '"), (gguf(SMALL), "is no projector")])
+async def test_a_projector_that_is_none_is_told(tmp_path, content, told):
+    file = tmp_path / "mmproj.gguf"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(LeadlineError, match=told):
+        await weights_of(tmp_path, f'projector = "{file}"')
+
+
+def test_a_remote_engine_takes_no_projector(tmp_path):
+    (tmp_path / "leadline.toml").write_text(
+        '[[engines]]\nname = "far"\nkind = "vllm"\nurl = "http://127.0.0.1:1/v1"\nprojector = "mmproj.gguf"\n'
+        '[[models]]\nname = "m"\nengine = "far"\n'
+    )
+
+    with pytest.raises(ConfigurationError, match="'far' is remote and takes no projector"):
+        load(tmp_path / "leadline.toml", {})

@@ -53,3 +53,11 @@ def test_the_engines_own_count_is_the_last_word() -> None:
     meter.count((Started(), TextDelta("a", 2), ChoiceFinished("stop"), Finished(counted)))
 
     assert meter.usage == counted
+
+
+def test_images_of_a_prompt_that_was_cut_count_as_images() -> None:
+    meter = Meter(prompt_estimate=99)
+
+    meter.count((Started(prompt_tokens=30, cached_tokens=10, image_tokens=16),))
+
+    assert meter.usage == Usage(prompt_tokens=30, cached_tokens=10, image_tokens=16)

@@ -288,3 +288,64 @@ async def test_a_full_disk_is_told_before_a_byte_comes(hub: ScriptedHub, store: 
 
     assert "disk is too full" in await failure(store, hub)
     assert hub.ranges() == []
+
+
+async def test_a_model_that_sees_comes_with_its_projector(hub: ScriptedHub, store: Store, gguf: Gguf):
+    files = {"Tiny.Q4_0.gguf": gguf(seed=1), "mmproj-Tiny-F32.gguf": gguf(seed=2), "mmproj-Tiny-F16.gguf": gguf(seed=3)}
+    hub.files[REPOSITORY] = files
+    told: list[Progress] = []
+
+    path = await pull(store, hub, Reference(REPOSITORY), told=told)
+
+    projector = store.projector(path)
+    assert projector is not None
+    assert projector.read_bytes() == files["mmproj-Tiny-F16.gguf"]
+    assert store.digest_of(projector) == hashlib.sha256(files["mmproj-Tiny-F16.gguf"]).hexdigest()
+    assert told[-1].total_bytes == len(files["Tiny.Q4_0.gguf"]) + len(files["mmproj-Tiny-F16.gguf"])
+    assert [one.name for one in store.list()] == ["tiny.q4_0"]
+    assert store.list()[0].size_bytes == len(files["Tiny.Q4_0.gguf"])
+    store.remove("tiny.q4_0")
+    assert not projector.exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["a/M-Q8_0.gguf", "a/mmproj.gguf", "mmproj.gguf"], "a/mmproj.gguf"),
+        (["a/M-Q8_0.gguf", "b/mmproj.gguf", "mmproj.gguf"], "mmproj.gguf"),
+        (["a/M-Q8_0.gguf", "b/mmproj.gguf"], None),
+        (["M-Q8_0.gguf", "M-mmproj-Q8_0.gguf", "M-mmproj-BF16.gguf"], "M-mmproj-BF16.gguf"),
+        (["M-Q8_0.gguf", "mmproj-odd.gguf"], "mmproj-odd.gguf"),
+        (["M-Q8_0.gguf"], None),
+        (["mmproj-F32.gguf", "mmproj-F16.gguf"], None),
+    ],
+)
+async def test_a_projector_is_chosen(hub: ScriptedHub, store: Store, gguf: Gguf, names: list[str], chosen: str | None):
+    """For the first of these files, beside which the others are."""
+    hub.files[REPOSITORY] = {name: gguf(seed=number) for number, name in enumerate(names)}
+
+    path = await pull(store, hub, Reference(REPOSITORY, file=names[0]))
+
+    projector = store.projector(path)
+    assert (projector and projector.read_bytes()) == (chosen and hub.files[REPOSITORY][chosen])
+
+
+async def test_a_projector_that_is_not_the_hubs_leaves_nothing(hub: ScriptedHub, store: Store, gguf: Gguf):
+    hub.files[REPOSITORY]["mmproj-F16.gguf"] = gguf(seed=2)
+    hub.digests["mmproj-F16.gguf"] = "0" * 64
+
+    assert "checksum differs" in await failure(store, hub)
+    assert list(store.parts().iterdir()) == []
+    assert [file for file in store.folder.iterdir() if file.is_file()] == []
+
+
+async def test_a_split_model_has_one_projector(hub: ScriptedHub, store: Store, gguf: Gguf):
+    names = [f"sub/Big-Q4_0-0000{number}-of-00002.gguf" for number in (1, 2)]
+    hub.files[REPOSITORY] = {name: gguf(seed=number) for number, name in enumerate([*names, "sub/mmproj-F16.gguf"])}
+
+    path = await pull(store, hub, Reference(REPOSITORY, quantisation="Q4_0"))
+
+    projector = store.projector(path)
+    assert projector is not None
+    assert projector.name == "big-q4_0.mmproj"
+    assert len(store.files(path)) == 2
