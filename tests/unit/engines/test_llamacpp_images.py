@@ -1,6 +1,7 @@
 """Prompts with images for llama.cpp, and what their tokens count as."""
 
 import base64
+import struct
 from typing import Any, cast
 
 import pytest
@@ -18,12 +19,19 @@ from leadline.engines.upstream.client import ChatClient
 from leadline.engines.upstream.http import ConnectionBroken
 from leadline.errors import EngineFailed, InvalidRequest
 
-PNG, JPEG = b"\x89PNG\r\n\x1a\n and more", b"\xff\xd8\xff and more"
 COUNTS = st.lists(st.integers(0, 5), min_size=1, max_size=5)
 
 
 def image(content: bytes, kind: str = "image/png") -> Image:
     return Image(f"data:{kind};base64,{base64.b64encode(content).decode()}")
+
+
+def png(width: int = 3, height: int = 4, kind: bytes = b"IHDR") -> bytes:
+    """As much of one as is looked at."""
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, kind, width, height)
+
+
+PNG, OTHER = png(), png(5)
 
 
 def asked(*images: Image) -> ChatRequest:
@@ -35,14 +43,14 @@ def prompt(request: ChatRequest) -> str:
 
 
 def test_images_go_in_the_order_of_their_places():
-    request = asked(image(PNG), image(JPEG, "image/jpeg"))
+    request = asked(image(PNG), image(OTHER))
     first, second = prompt(request).split("; ")
 
     found = illustrated(f"a{second}b{first}c", request)
 
     assert found.body == {
         "prompt_string": f"a{MARKER}b{MARKER}c",
-        "multimodal_data": [base64.b64encode(content).decode() for content in (JPEG, PNG)],
+        "multimodal_data": [base64.b64encode(content).decode() for content in (OTHER, PNG)],
     }
 
 
@@ -51,8 +59,14 @@ def test_images_go_in_the_order_of_their_places():
     [
         "https://example.com/a.png",
         image(PNG, "image/gif").url,
-        image(b"GIF89a").url,
         image(PNG, "image/jpeg").url,
+        image(b"GIF89a").url,
+        image(b"\xff\xd8\xff and more").url,
+        image(PNG[:-1]).url,
+        image(png(4097)).url,
+        image(png(1, 4097)).url,
+        image(png(0, 0)).url,
+        image(png(kind=b"CgBI")).url,
         image(b"").url,
         image(PNG).url + "!",
         image(PNG).url.replace(";base64", ""),
@@ -63,7 +77,7 @@ def test_images_go_in_the_order_of_their_places():
 def test_what_is_no_image_never_reaches_the_engine(url: str):
     request = asked(Image(url))
 
-    with pytest.raises(InvalidRequest, match="PNG or JPEG") as refused:
+    with pytest.raises(InvalidRequest, match="as PNG") as refused:
         illustrated(prompt(request), request)
 
     assert refused.value.param == "messages"

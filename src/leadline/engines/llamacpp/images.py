@@ -3,6 +3,7 @@
 import base64
 import binascii
 import secrets
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -17,17 +18,19 @@ from leadline.errors import EngineFailed, InvalidRequest
 
 # Stands in a text for an image. The child is told it, and nobody else: what users write is never one.
 MARKER = f"<{secrets.token_hex(16)}>"
-# What llama.cpp is given of it; it would try a video player on anything else.
-_BEGINNINGS = {"data:image/png;base64": b"\x89PNG\r\n\x1a\n", "data:image/jpeg;base64": b"\xff\xd8\xff"}
+# llama.cpp decodes without bounds, and would try a video player on what it does not know: it gets nothing but this.
+_PNG = "data:image/png;base64"
+_PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
+_LONGEST_SIDE_PIXELS = 4096
 _COUNT_SECONDS = 60.0
 _MOST_KNOWN = 4096
-_UNREADABLE = "This model cannot read an image of this request. Send it smaller, as PNG or JPEG."
+_UNREADABLE = "This model cannot read an image of this request. Send it smaller, as PNG."
 _BETWEEN = "."
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`encoded` is PNG or JPEG in base64."""
+    """`encoded` is PNG in base64."""
 
     encoded: str
     digest: bytes
@@ -87,14 +90,20 @@ def illustrated(prompt: str, request: ChatRequest) -> Illustrated:
 
 def _picture(image: Image) -> Picture:
     head, _, encoded = image.url.partition(",")
-    beginning = _BEGINNINGS.get(head)
     try:
-        content = base64.b64decode(encoded, validate=True)
+        content = base64.b64decode(encoded, validate=True) if head == _PNG else b""
     except (binascii.Error, ValueError):
         content = b""
-    if beginning is None or not content.startswith(beginning):
+    if not 0 < _longest_side_pixels(content) <= _LONGEST_SIDE_PIXELS:
         raise InvalidRequest(_UNREADABLE, "messages")
     return Picture(encoded, blake2b(content, digest_size=16).digest())
+
+
+def _longest_side_pixels(content: bytes) -> int:
+    """As the header says; 0 where it is no PNG."""
+    if not content.startswith(_PNG_BEGINS) or content[12:16] != b"IHDR" or len(content) < 24:
+        return 0
+    return max(struct.unpack_from(">II", content, 16))
 
 
 @dataclass(slots=True)
@@ -137,8 +146,7 @@ class PictureSizes:
 async def _counted(client: ChatClient, *pictures: Picture) -> int:
     """The tokens of a question with these pictures, and texts between them, so that texts are cut alike."""
     text = {"type": "text", "text": _BETWEEN}
-    # The bytes decide what kind of image it is.
-    images = ({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{one.encoded}"}} for one in pictures)
+    images = ({"type": "image_url", "image_url": {"url": f"{_PNG},{one.encoded}"}} for one in pictures)
     message = {"role": "user", "content": [text, *chain.from_iterable((image, text) for image in images)]}
     answer = await client.post("/v1/chat/completions/input_tokens", {"messages": [message]}, _COUNT_SECONDS)
     tokens: int = answer["input_tokens"]
