@@ -15,7 +15,7 @@ from tests.cli import process
 from tests.cli.in_process import init, leadline
 from tests.cli.process import DEADLINE_SECONDS, NO_MODEL, Serving, environment
 from tests.raw import open_post, parse
-from tests.scripted.gguf import SMALL, gguf
+from tests.scripted.gguf import PROJECTOR, SMALL, gguf
 from tests.scripted.hub import ScriptedHub
 
 # Each starts a program of its own.
@@ -114,6 +114,7 @@ def test_a_list_says_what_weights_are_for_without_a_server(data, tmp_path):
     file.write_bytes(CONTENT)
     (data / "leadline.toml").write_text(NO_MODEL)
     assert leadline("models", "pull", str(file), "--link", "--data", str(data)).code == 0
+    (data / "models" / "tiny.mmproj").write_bytes(gguf(PROJECTOR))
     (data / "models" / "broken.gguf").write_bytes(b"GGUF\3\0\0\0" + bytes(8) + b"\xff" * 8 + bytes(8))
 
     listed = leadline("models", "list", "--json", "--data", str(data)).json
@@ -122,8 +123,10 @@ def test_a_list_says_what_weights_are_for_without_a_server(data, tmp_path):
     broken, tiny = listed["weights"]
     assert "damaged" in broken["broken"]
     assert (tiny["name"], tiny["title"], tiny["tool_calls"]) == ("tiny", "Tiny", "plain")
+    assert tiny["projector"] == str(data / "models" / "tiny.mmproj")
     text = leadline("models", "list", "--data", str(data)).out
     assert "no server runs" in text
+    assert ", sees" in text
     assert "damaged" in text
 
 

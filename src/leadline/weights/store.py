@@ -167,6 +167,8 @@ class Store:
             if sha256 is not None and digest != sha256:
                 raise WeightsUnusable(f"This is not the expected file for {name!r}: its checksum differs.")
             check_gguf(file)
+            # What came with an earlier model is not this one's.
+            self._projector_of(target).unlink(missing_ok=True)
             file.replace(target)
         _sync(self.folder)
         state = target.stat()
@@ -206,7 +208,8 @@ class Store:
         check_gguf(file)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         target = self.folder / f"{name}.gguf"
-        target.unlink(missing_ok=True)
+        for old in (target, self._projector_of(target)):
+            old.unlink(missing_ok=True)
         target.symlink_to(file.resolve())
         return target
 

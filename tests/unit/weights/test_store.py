@@ -257,3 +257,17 @@ def test_files_with_another_digest_leave_the_store_as_it_was(gguf: Gguf, store: 
 
     assert store.list() == []
     assert good.is_file()
+
+
+@pytest.mark.parametrize("way", ["put", "link"])
+def test_another_model_of_the_same_name_does_not_inherit_a_projector(
+    gguf: Gguf, store: Store, tmp_path: Path, way: str
+):
+    path = store.put("tiny", [gguf()])
+    path.with_suffix(".mmproj").write_bytes(gguf(seed=1))
+    assert store.projector(path) == path.with_suffix(".mmproj")
+    (tmp_path / "other.gguf").write_bytes(gguf(seed=2))
+
+    other = store.put("tiny", [gguf(seed=2)]) if way == "put" else store.link("tiny", tmp_path / "other.gguf")
+
+    assert store.projector(other) is None
