@@ -116,7 +116,7 @@ class Pipeline:
         async with self._tokenizer(caller, request.model) as model:
             request = _without_wishes(model, await look_up(request))
             _refuse_what_it_lacks(model, request)
-            exact = await _exact_prompt_tokens(model, request)
+            exact = await _exact_prompt_tokens(model, await self._shown(model, request))
         if exact is None:
             raise InvalidRequest(f"The engine behind {model.name} cannot count tokens.", "model")
         return exact
@@ -229,7 +229,7 @@ class Pipeline:
             self._refuse_without_means(request, prices, hold)
             # Before money is set aside: it may wait for a load.
             use = await model.engine.take()
-            shown = await self.pictures.plain(request) if "vision" in model.capabilities else request
+            shown = await self._shown(model, request)
             size = await self._affordable(model, shown, await self._size(model, shown), prices, hold)
             admission.take_tokens(size.tokens)
             hold.ticks = prices.most(size.prompt_tokens, size.output_tokens * size.choices)
@@ -242,6 +242,10 @@ class Pipeline:
         upstream = replace(shown, model=model.upstream_model, max_output_tokens=size.output_tokens)
         admitted = Admitted(request, upstream, call, model, prices, hold, admission, use)
         return self.running.begin(Generation(admitted, self.ledger, self.clock))
+
+    async def _shown(self, model: Model, request: ChatRequest) -> ChatRequest:
+        """The request as the engine gets it: with images that were fetched and decoded."""
+        return await self.pictures.plain(request) if "vision" in model.capabilities else request
 
     def _refuse_without_means(self, request: ChatRequest, prices: Prices, hold: Hold) -> None:
         """Whoever cannot pay for a token makes no model load, nor another one go for it."""

@@ -76,7 +76,9 @@ def through_messages(server: LiveServer, colour: str) -> tuple[str, int]:
         answer = sdk.messages.create(
             model=MODEL, messages=[{"role": "user", "content": content}], max_tokens=8, extra_body=COLD
         )
+        counted = sdk.messages.count_tokens(model=MODEL, messages=[{"role": "user", "content": content}])
     told: Any = answer.to_dict()
+    assert counted.input_tokens == told["usage"]["input_tokens"] + told["usage"]["cache_read_input_tokens"]
     return told["content"][0]["text"], told["usage"]["cost_in_usd_ticks"]
 
 

@@ -103,7 +103,8 @@ def _longest_side_pixels(content: bytes) -> int:
     """As the header says; 0 where it is no PNG."""
     if not content.startswith(_PNG_BEGINS) or content[12:16] != b"IHDR" or len(content) < 24:
         return 0
-    return max(struct.unpack_from(">II", content, 16))
+    width, height = struct.unpack_from(">II", content, 16)
+    return max(int(width), int(height))
 
 
 @dataclass(slots=True)
