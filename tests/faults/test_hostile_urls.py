@@ -1,17 +1,18 @@
 """Whatever URL an image has, no server is asked that its user could not reach himself. Canaries stand behind all of
 these addresses; two bugs are planted that let them be reached."""
 
+import ipaddress
 import socket
 from typing import Any
 
 import pytest
 
 from leadline.errors import InvalidRequest
-from leadline.images import hosts
+from leadline.images import hosts, networks
 from leadline.images.fetch import ImageFetcher
 from leadline.images.networks import Address
 from leadline.images.url import Url
-from tests.faults.hostile_urls import PRIVATE_V4, Hostile, corpus
+from tests.faults.hostile_urls import PRIVATE_V4, PRIVATE_V6, Hostile, corpus
 from tests.proof import keep
 from tests.scripted.internet import CERTIFIED, IMAGE, PUBLIC, PUBLIC_V6, Internet, redirect
 
@@ -46,6 +47,13 @@ async def test_no_hostile_url_reaches_a_server():
     found = await hits(urls)
     keep("hostile_urls", urls=len(urls), reached=found)
     assert found == 0
+
+
+def test_the_corpus_has_an_address_of_each_network():
+    private = [ipaddress.ip_address(text) for text in (*PRIVATE_V4, *PRIVATE_V6)]
+    table = (*networks._NOT_PUBLIC_V4, *networks._NOT_PUBLIC_V6)
+    # 6to4 is among the networks that embed an address of IPv4.
+    assert [str(one) for one in table if not any(address in one for address in private)] == ["2002::/16"]
 
 
 async def test_the_corpus_finds_a_check_by_is_global(monkeypatch: pytest.MonkeyPatch):

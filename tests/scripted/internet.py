@@ -39,7 +39,8 @@ def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
 
 class Internet:
     """`hosts` of a name is what it resolves to: a list of answers, of which the last one stays. `pages` are answers by
-    target; a target `/to/302/…` redirects to what follows, and all other targets are an image."""
+    target; `/to/302/…` redirects to what follows, `/silent` never answers, `/stalled` stops in its midst, and all
+    other targets are an image."""
 
     def __init__(self) -> None:
         self.hosts: dict[str, list[list[str]]] = {}
@@ -111,7 +112,8 @@ class Internet:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             self.heads.append(head)
             target = head.split(" ")[1]
-            if target == "/silent":
+            if target in ("/silent", "/stalled"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegun" if target == "/stalled" else b"")
                 await reader.read()
             elif target.startswith("/to/"):
                 _, _, status, location = target.split("/", 3)

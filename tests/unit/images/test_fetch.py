@@ -174,9 +174,12 @@ async def test_bodies_are_read_as_they_are(internet: Internet, page: bytes):
     assert await internet.fetcher().fetch(URL) == b"abc"
 
 
-async def test_a_server_that_is_silent_is_too_slow(internet: Internet, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("target", ["silent", "stalled"])
+async def test_a_server_that_does_not_go_on_is_too_slow(
+    internet: Internet, monkeypatch: pytest.MonkeyPatch, target: str
+):
     monkeypatch.setattr(fetch, "FETCH_SECONDS", 0.05)
-    assert "could not be fetched within" in await refusal(internet, "http://public.example/silent")
+    assert "could not be fetched within" in await refusal(internet, f"http://public.example/{target}")
 
 
 async def test_a_name_that_is_not_there_or_has_no_server(internet: Internet):
