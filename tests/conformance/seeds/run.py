@@ -14,10 +14,10 @@ _IMAGE = re.compile(r"https://science\.nasa\.gov/\S+\.png")
 _KEY = re.compile(r"your_api_key|<api key>|YOUR_XAI_API_KEY")
 
 
-def live_text(block: Block, live: LiveServer) -> str:
+def live_text(block: Block, live: LiveServer, image_url: str | None = None) -> str:
     """The block with this server's address, a real key and an image on this machine."""
     text = block.text.replace("https://api.x.ai", live.base_url)
-    return _IMAGE.sub(f"{live.base_url}/image.png", _KEY.sub(live.api_key, text))
+    return _IMAGE.sub(image_url or f"{live.base_url}/image.png", _KEY.sub(live.api_key, text))
 
 
 def run_bash(*blocks: Block, live: LiveServer, **environment: str) -> str:
@@ -30,15 +30,17 @@ def run_python(block: Block, live: LiveServer) -> str:
     return _output(sys.executable, "-c", live_text(block, live), XAI_API_KEY=live.api_key)
 
 
-def start_javascript(block: Block, live: LiveServer, node: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+def start_javascript(
+    block: Block, live: LiveServer, node: str, folder: Path, image_url: str | None = None
+) -> "subprocess.CompletedProcess[str]":
     """Run it as a module in `folder`, where the SDKs resolve."""
     (folder / "node_modules").symlink_to(Path(__file__).parents[1] / "javascript" / "node_modules")
-    (folder / "block.mjs").write_text(live_text(block, live), "utf-8")
+    (folder / "block.mjs").write_text(live_text(block, live, image_url), "utf-8")
     return _start(node, str(folder / "block.mjs"), XAI_API_KEY=live.api_key)
 
 
-def run_javascript(block: Block, live: LiveServer, node: str, folder: Path) -> str:
-    return _checked(start_javascript(block, live, node, folder))
+def run_javascript(block: Block, live: LiveServer, node: str, folder: Path, image_url: str | None = None) -> str:
+    return _checked(start_javascript(block, live, node, folder, image_url))
 
 
 def _output(*command: str, **environment: str) -> str:
