@@ -116,6 +116,7 @@ class Pipeline:
         async with self._tokenizer(caller, request.model) as model:
             request = _without_wishes(model, await look_up(request))
             _refuse_what_it_lacks(model, request)
+            self._refuse_images(caller, model, request)
             exact = await _exact_prompt_tokens(model, await self._shown(model, request))
         if exact is None:
             raise InvalidRequest(f"The engine behind {model.name} cannot count tokens.", "model")
@@ -221,6 +222,7 @@ class Pipeline:
             self._refuse_model(caller, model)
             request = _without_wishes(model, await call.look_up(request))
             _refuse_what_it_lacks(model, request)
+            self._refuse_images(caller, model, request)
             prices = model.prices_at(began_at)
             hold = Hold(
                 *(str(call.request_id), organisation_id, caller.id, model.name, call.endpoint, NOTHING, began_at),
@@ -295,6 +297,15 @@ class Pipeline:
                 size = replace(size, output_tokens=output_tokens)
         return size
 
+    def _refuse_images(self, caller: Caller, model: Model, request: ChatRequest) -> None:
+        """Of a model that cannot see. It names one that can, if the caller may use one."""
+        if "vision" in model.capabilities or not any(True for message in request.messages for _ in images_of(message)):
+            return
+        others = (other for other in self.catalog.models if "vision" in other.capabilities)
+        seeing = next((other.name for other in others if self._permits(caller, other)), None)
+        instead = "no vision model is loaded" if seeing is None else f"ask {seeing}, which can"
+        raise InvalidRequest(f"The model {model.name} cannot see images: {instead}. Or send text only.", "messages")
+
     def _permits(self, caller: Caller, model: Model) -> bool:
         """A key's models are names or aliases: what they mean is decided now, not when the key was made."""
         return not caller.models or any(self._means(name, model) for name in caller.models)
@@ -349,7 +360,3 @@ def _refuse_what_it_lacks(model: Model, request: ChatRequest) -> None:
     for capability, wants, param, words in _WANTED:
         if capability not in capabilities and wants(request):
             raise InvalidRequest(f"The model {model.name} does not support {words}.", param)
-    if "vision" not in capabilities and any(True for message in request.messages for _ in images_of(message)):
-        raise InvalidRequest(
-            f"The model {model.name} cannot see images: no vision model is loaded. Send text only.", "messages"
-        )

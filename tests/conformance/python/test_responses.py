@@ -322,6 +322,8 @@ def test_images_of_users_and_tools_are_refused_where_the_model_is_blind_and_name
     shown = Image(PIXEL, "low")
     contents = [message.content for message in server.engine.requests[0].messages]
     assert contents == [(shown,), (ToolResult("c", (shown,)),)]
+    elsewhere = ask(server, input=[{"role": "user", "content": [image]}])
+    assert "ask seeing, which can" in elsewhere.json["error"]["message"]
     damaged = ask(server, model="seeing", input=[{"role": "user", "content": [image | {"image_url": PIXEL[:-40]}]}])
     assert (damaged.status, damaged.json["error"]["param"]) == (400, "input")
     assert damaged.json["error"]["message"].startswith("input: image 1: ")
