@@ -42,6 +42,10 @@ _PARALLEL_REQUESTS = 16
 # How long a request waits for its model where models are loaded on demand.
 _LOAD_WAIT_SECONDS = 60
 _SHARE_OF_MEMORY = 0.8
+# Projectors of LFM2's family cut larger images into tiles, and name each by a token. Where the model has no such token
+# an image stays in one piece, of at most so many tokens.
+_TILE = "<|img_row_1_col_1|>"
+_UNTILED_IMAGE_TOKENS = 1024
 
 _log = logging.getLogger("leadline.models")
 
@@ -150,22 +154,24 @@ def _provider(wanted: str, projector: str | None, shared: _Shared) -> Provide:
             *(path, digest, description.context_tokens, template),
             *(store.size_bytes(path), description.make.cache_bytes),
             embeds=description.make.embeds,
-            projector=await asyncio.to_thread(_projector, store, path, projector),
+            projector=await asyncio.to_thread(_projector, store, path, projector, description),
         )
 
     return provide
 
 
-def _projector(store: Store, path: Path, wanted: str | None) -> Projector | None:
-    """The projector of the model in `path`. WeightsMissing or WeightsUnusable."""
+def _projector(store: Store, path: Path, wanted: str | None, model: Description) -> Projector | None:
+    """The projector of the `model` in `path`. WeightsMissing or WeightsUnusable."""
     file = projector_file(store, path, wanted)
     if file is None:
         return None
     if not file.is_file():
         raise WeightsMissing(f"There is no projector {wanted!r}. Correct its path.")
-    if describe(file).make.architecture != "clip":
+    make = describe(file).make
+    if make.architecture != "clip":
         raise WeightsUnusable(f"{file.name} is no projector. Its name often begins with mmproj.")
-    return Projector(file, store.digest_of(file), file.stat().st_size)
+    in_one = make.projector == "lfm2" and _TILE not in model.special_tokens
+    return Projector(file, store.digest_of(file), file.stat().st_size, _UNTILED_IMAGE_TOKENS if in_one else 0)
 
 
 def projector_file(store: Store, path: Path, wanted: str | None) -> Path | None:

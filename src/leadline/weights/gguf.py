@@ -70,6 +70,8 @@ class Make:
     parameters: int = 0
     cache_bytes: int = 0
     pooling: Pooling | None = None
+    # Of which family a projector is.
+    projector: str | None = None
 
     @property
     def embeds(self) -> bool:
@@ -138,6 +140,7 @@ def _make(said: dict[str, object], parameters: int) -> Make:
         _QUANTISATIONS.get(file_type) if isinstance(file_type, int) else None,
         *(parameters, _cache_bytes(said, architecture)),
         _POOLINGS.get(pooling),
+        _text(said, "clip.projector_type"),
     )
 
 

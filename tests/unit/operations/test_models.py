@@ -13,7 +13,7 @@ from leadline.engines.llamacpp.loader import Policy
 from leadline.errors import LeadlineError
 from leadline.operations import models
 from leadline.weights.store import Store
-from tests.scripted.gguf import PROJECTOR, SMALL, gguf
+from tests.scripted.gguf import CONTROL, PROJECTOR, SMALL, TOKENS, gguf
 
 
 def engines_of(tmp_path: Path, *lines: str, more: str = "") -> list[Engine]:
@@ -127,3 +127,23 @@ def test_a_remote_engine_takes_no_projector(tmp_path):
 
     with pytest.raises(ConfigurationError, match="'far' is remote and takes no projector"):
         load(tmp_path / "leadline.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("family", "tokens", "most"), [("lfm2", [], 1024), ("lfm2", ["<|img_row_1_col_1|>"], 0), ("mlp", [], 0)]
+)
+async def test_images_stay_in_one_piece_where_the_model_has_no_tokens_for_tiles(tmp_path, family, tokens, most):
+    words = list(TOKENS) + tokens
+    kinds = [*TOKENS.values(), *[CONTROL] * len(tokens)]
+    (tmp_path / "model.gguf").write_bytes(
+        gguf(SMALL | {"tokenizer.ggml.tokens": words, "tokenizer.ggml.token_type": kinds})
+    )
+    (tmp_path / "mmproj.gguf").write_bytes(gguf(PROJECTOR | {"clip.projector_type": family}))
+    lines = f'weights = "{tmp_path / "model.gguf"}"\nprojector = "{tmp_path / "mmproj.gguf"}"'
+    [engine] = engines_of(tmp_path, lines)
+    assert isinstance(engine, LlamaCppEngine)
+
+    projector = (await engine.provide(lambda _: None)).projector
+
+    assert projector is not None
+    assert projector.image_tokens == most

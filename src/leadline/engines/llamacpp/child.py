@@ -69,6 +69,8 @@ def _serve(settings: dict[str, Any]) -> tuple[Any, str]:
     params.model.path = settings["weights"]
     if settings["projector"] is not None:
         params.mmproj.path = settings["projector"]
+        if settings["image_tokens"]:
+            params.image_max_tokens = settings["image_tokens"]
     # What is no image it tries to play as a video: there is no player.
     params.video_ffmpeg_bin_dir = os.devnull
     params.hostnames = [settings["socket"]]

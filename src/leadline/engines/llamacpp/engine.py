@@ -56,11 +56,13 @@ _log = logging.getLogger("leadline.engines")
 
 @dataclass(frozen=True, slots=True)
 class Projector:
-    """The GGUF file that makes a model see: it turns images into what the model reads. `digest` is its sha256."""
+    """The GGUF file that makes a model see: it turns images into what the model reads. `digest` is its sha256;
+    `image_tokens` the most that an image may take, 0: what the file says."""
 
     path: Path
     digest: str
     size_bytes: int = 0
+    image_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +405,7 @@ class LlamaCppEngine:
             "batch_tokens": self.settings.context_tokens if weights.embeds else batch_tokens,
             "embeds": weights.embeds,
             "projector": None if weights.projector is None else str(weights.projector.path),
+            "image_tokens": 0 if weights.projector is None else weights.projector.image_tokens,
             "marker": MARKER,
         }
         total_bytes = weights.all_bytes
@@ -481,6 +484,7 @@ def _facts(weights: Weights, context_tokens: int) -> ModelFacts:
     facts = (
         f"weights {weights.digest}",
         *((f"projector {weights.projector.digest}",) if weights.projector is not None else ()),
+        *((f"image {weights.projector.image_tokens}",) if weights.projector and weights.projector.image_tokens else ()),
         f"xllamacpp {_version()}",
         f"context {context_tokens}",
         f"sampling {SAMPLING}",
