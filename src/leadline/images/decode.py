@@ -35,7 +35,9 @@ _REFUSALS = {
     _TOO_MUCH_MEMORY: "The image takes too much memory to decode. Send it smaller.",
 }
 _TOO_SLOW = "The image takes too long to decode. Send it smaller."
+_BROKEN = "The image could not be decoded: it is damaged, or it attacks the decoder."
 _START_SECONDS = 30.0
+_END_SECONDS = 5.0
 # The child has its own bound of 2 s of CPU time; this one is for a child that hangs.
 _DECODE_SECONDS = 20.0
 _MOST_WAITING = 64
@@ -82,8 +84,7 @@ class ImageDecoder:
             except TimeoutError:
                 raise InvalidRequest(_TOO_SLOW) from None
             except (ConnectionError, asyncio.IncompleteReadError):
-                await _end(process)
-                raise InvalidRequest(_why(process)) from None
+                raise InvalidRequest(await _why(process)) from None
             finally:
                 if not answered:
                     await self._drop()
@@ -135,7 +136,7 @@ class ImageDecoder:
         if state != _DECODED:
             return int(state)
         if size > _LARGEST_ANSWER_BYTES:
-            raise ConnectionError
+            raise InvalidRequest(_BROKEN)
         return Picture(width, height, form, await process.stdout.readexactly(size))
 
     async def _child(self) -> Process:
@@ -185,8 +186,9 @@ async def _end(process: Process) -> None:
     await process.communicate()
 
 
-def _why(process: Process) -> str:
-    """What a child's end means for the image over which it ended."""
-    if process.returncode in (-signal.SIGPROF, -signal.SIGXCPU):
-        return _TOO_SLOW
-    return "The image could not be decoded: it is damaged, or it attacks the decoder."
+async def _why(process: Process) -> str:
+    """What a child's end means for the image over which it ended. It is not killed before its end is known."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            await process.wait()
+    return _TOO_SLOW if process.returncode in (-signal.SIGPROF, -signal.SIGXCPU) else _BROKEN
