@@ -14,10 +14,11 @@ run: install ## Set up, fetch the default model, ask it a first question, serve.
 
 install: $(VENV)/.installed ## Set up only; afterwards .venv/bin/leadline exists.
 
-# One engine at a time: two that compute on the same cores are each many times slower.
+# One engine at a time: two that compute on the same cores are each many times slower. The same run takes what wants the
+# machine for itself.
 test: dev ## All tests, with the real model and the real SDKs.
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not model"
-	$(BIN)/python -m pytest -m model
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not model and not alone"
+	$(BIN)/python -m pytest -m "model or alone"
 
 check: $(VENV)/.dev ## The inner loop: format, lint, types, layers, fast tests.
 	$(BIN)/ruff format --check src tests benchmarks

@@ -25,7 +25,7 @@ from tests.proof import CHAT, MESSAGES, Asked, ask, count, keep, spread
 from tests.raw import request as http
 from tests.scripted.process import MODEL, Journal
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 STREAMS = 200
@@ -318,6 +318,6 @@ def test_a_server_that_charges_twice_what_a_crash_cut_is_found_out(tmp_path: Pat
 
 
 def test_a_server_that_leaves_what_a_crash_held_is_found_out(tmp_path: Path) -> None:
-    history = live(tmp_path / "left", 1, plant="leave_holds")
+    history = live(tmp_path / "left", 3, plant="leave_holds")
 
     assert any(fault.startswith("holds left: ") for fault in history.found)
