@@ -270,7 +270,7 @@ def estimated_prompt_tokens(request: ChatRequest) -> int:
 
 async def _done_within(future: "asyncio.Future[None]", seconds: float) -> bool:
     """Whether `future` is done in time. It is left alone where it is not, and where its waiter is cancelled."""
-    if not future.done():
+    if not future.done() and seconds > 0:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
 
