@@ -28,7 +28,8 @@ from leadline.chat.request import (
     ToolResult,
 )
 from leadline.engines.format.template import ChatTemplate, Vocabulary
-from leadline.engines.llamacpp.engine import LlamaCppEngine, Settings, Weights
+from leadline.engines.llamacpp.engine import LlamaCppEngine
+from leadline.engines.llamacpp.model import Settings, Weights
 from leadline.engines.upstream.http import ConnectionBroken
 from leadline.errors import InvalidRequest
 from leadline.weights.gguf import describe
@@ -313,7 +314,8 @@ PARENT = """
 import asyncio, sys
 from pathlib import Path
 from leadline.engines.format.template import ChatTemplate, Vocabulary
-from leadline.engines.llamacpp.engine import LlamaCppEngine, Settings, Weights
+from leadline.engines.llamacpp.engine import LlamaCppEngine
+from leadline.engines.llamacpp.model import Settings, Weights
 
 async def main():
     async def provide(tell):

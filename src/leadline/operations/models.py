@@ -17,9 +17,10 @@ from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, ConfigurationError, EngineSection, ModelSection, PriceSection, load
 from leadline.engines.engine import Engine
 from leadline.engines.format.template import ChatTemplate, TemplateUnusable, Vocabulary
-from leadline.engines.llamacpp.engine import LlamaCppEngine, Projector, Provide, Settings, Weights
+from leadline.engines.llamacpp.engine import LlamaCppEngine, Provide
 from leadline.engines.llamacpp.loader import Policy
 from leadline.engines.llamacpp.memory import Memory
+from leadline.engines.llamacpp.model import Projector, Settings, Weights
 from leadline.engines.upstream.engine import UpstreamEngine
 from leadline.errors import InvalidRequest
 from leadline.weights.gguf import Description, describe

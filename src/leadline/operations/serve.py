@@ -122,7 +122,7 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         port = sockets[0].getsockname()[1]
         if instance.config.server.public_url is None:
             instance.base_url = f"http://localhost:{port}"
-        _warn_of_plain_http(instance, options, terminal)
+        _warn_of_plain_text(instance, options, terminal)
         for engine in engines:
             await engine.start()
             stack.push_async_callback(engine.close)
@@ -223,9 +223,13 @@ def _grpc_address(instance: Instance, rpcs: GrpcServer) -> str:
     return f"{urlsplit(instance.base_url).hostname}:{rpcs.port}"
 
 
-def _warn_of_plain_http(instance: Instance, options: Options, terminal: Terminal) -> None:
-    if not _is_loopback(options.host) and not instance.base_url.startswith("https://"):
+def _warn_of_plain_text(instance: Instance, options: Options, terminal: Terminal) -> None:
+    if _is_loopback(options.host):
+        return
+    if not instance.base_url.startswith("https://"):
         terminal.warn("Keys travel unencrypted over http. Put a proxy with TLS in front and set [server] public_url.")
+    if instance.config.grpc.tls_certificate is None:
+        terminal.warn("Keys travel unencrypted over gRPC. Set [grpc] tls_certificate and tls_private_key.")
 
 
 def _is_loopback(host: str) -> bool:

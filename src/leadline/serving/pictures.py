@@ -2,7 +2,6 @@
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from leadline.chat.request import Block, ChatRequest, Image, Message, ToolResult
@@ -25,8 +24,7 @@ class Pictures:
         """The request with each image as a PNG in a `data:` URL: upright, on white, in the size that its detail asks
         for. InvalidRequest says which image cannot be had, counted from 1 on, and why."""
         wanted: dict[tuple[str, str], int] = {}
-        images = (image for message in request.messages for image in images_of(message))
-        for number, image in enumerate(images, 1):
+        for number, image in enumerate(request.images, 1):
             wanted.setdefault((image.url, image.detail), number)
         if not wanted:
             return request
@@ -54,18 +52,6 @@ class Pictures:
         except InvalidRequest as error:
             raise InvalidRequest(f"messages: image {number}: {error}", "messages") from None
         return f"data:image/png;base64,{b64encode(picture.content).decode()}"
-
-
-def images_of(message: Message) -> Iterator[Image]:
-    """The images of a message, those in a tool's result included."""
-    for block in message.content:
-        match block:
-            case Image():
-                yield block
-            case ToolResult():
-                yield from (part for part in block.content if isinstance(part, Image))
-            case _:
-                pass
 
 
 def _with(block: Block, seen: dict[tuple[str, str], str]) -> Block:

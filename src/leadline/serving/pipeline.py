@@ -37,7 +37,7 @@ from leadline.serving.generation import (
 )
 from leadline.serving.keys import KeyCard
 from leadline.serving.models import ModelCard, card_of
-from leadline.serving.pictures import Pictures, images_of
+from leadline.serving.pictures import Pictures
 from leadline.serving.replays import Replays
 from leadline.serving.running import Running
 from leadline.serving.scopes import refuse_endpoint
@@ -299,7 +299,7 @@ class Pipeline:
 
     def _refuse_images(self, caller: Caller, model: Model, request: ChatRequest) -> None:
         """Of a model that cannot see. It names one that can, if the caller may use one."""
-        if "vision" in model.capabilities or not any(True for message in request.messages for _ in images_of(message)):
+        if "vision" in model.capabilities or not request.images:
             return
         others = (other for other in self.catalog.models if "vision" in other.capabilities)
         seeing = next((other.name for other in others if self._permits(caller, other)), None)
@@ -340,12 +340,7 @@ def _without_wishes(model: Model, request: ChatRequest) -> ChatRequest:
 # What a model must be able to do for a request that wants it, the field that says so, and what it is called.
 _WANTED: tuple[tuple[Capability, Callable[[ChatRequest], bool], str, str], ...] = (
     ("chat", lambda request: not request.prompts, "model", "chat"),
-    (
-        "completions",
-        lambda request: request.continues,
-        "model",
-        "completions of plain text",
-    ),
+    ("completions", lambda request: request.continues, "model", "completions of plain text"),
     ("embeddings", lambda request: request.vectors is not None, "model", "embeddings"),
     ("reasoning", lambda request: request.thinks, "reasoning_effort", "parameter reasoningEffort: it has no thinking"),
     ("tools", lambda request: bool(request.tools) and request.tool_choice.mode != "none", "tools", "tools"),

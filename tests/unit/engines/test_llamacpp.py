@@ -12,7 +12,8 @@ import pytest
 from leadline.chat.request import ChatRequest, Message, Text
 from leadline.engines.format.marks import Piece, prompt_text
 from leadline.engines.llamacpp import room as room_module
-from leadline.engines.llamacpp.engine import LlamaCppEngine, Settings, Weights
+from leadline.engines.llamacpp.engine import LlamaCppEngine
+from leadline.engines.llamacpp.model import Settings, Weights
 from leadline.engines.llamacpp.room import Room
 from leadline.engines.upstream.client import ChatClient
 from leadline.errors import Unavailable

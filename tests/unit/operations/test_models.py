@@ -7,9 +7,9 @@ import pytest
 
 from leadline.config import ConfigurationError, load
 from leadline.engines.engine import Engine
-from leadline.engines.llamacpp.engine import LlamaCppEngine, Projector, Weights
-from leadline.engines.llamacpp.engine import _facts as engine_facts
+from leadline.engines.llamacpp.engine import LlamaCppEngine
 from leadline.engines.llamacpp.loader import Policy
+from leadline.engines.llamacpp.model import Projector, Weights, facts_of
 from leadline.errors import LeadlineError
 from leadline.operations import models
 from leadline.weights.store import Store
@@ -93,7 +93,7 @@ async def test_a_projector_makes_a_model_see_and_is_in_its_fingerprint_and_memor
 
     digest = hashlib.sha256(gguf(PROJECTOR)).hexdigest()
     assert (blind.projector, sees.projector) == (None, Projector(file, digest, len(gguf(PROJECTOR))))
-    before, after = (engine_facts(one, 512) for one in (blind, sees))
+    before, after = (facts_of(one, 512) for one in (blind, sees))
     assert after.capabilities - before.capabilities == {"vision"}
     assert [fact for fact in after.fingerprint if fact not in before.fingerprint] == [f"projector {digest}"]
     assert sees.all_bytes - blind.all_bytes == len(gguf(PROJECTOR))

@@ -12,8 +12,9 @@ from msgspec import Meta
 from leadline.chat.collect import ChatAnswer
 from leadline.chat.events import ChatEvent, ChoiceFinished, Finished, FinishReason, Started, TextDelta, Usage
 from leadline.chat.request import ChatRequest, Message, Sampling, Text
-from leadline.dialects.anthropic.decode import MOST_STOPS, Stop
+from leadline.dialects.anthropic.decode import Stop
 from leadline.dialects.anthropic.encode import KEEP_ALIVE, Json, encode_usage
+from leadline.dialects.bounds import LONGEST_MODEL, MOST_STOPS
 from leadline.errors import InvalidRequest
 from leadline.serving.generation import Generation
 
@@ -24,7 +25,7 @@ _json = msgspec.json.Encoder()
 
 
 class Body(msgspec.Struct):
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    model: Annotated[str, Meta(min_length=1, max_length=LONGEST_MODEL)]
     prompt: str
     max_tokens_to_sample: Annotated[int, Meta(ge=1, le=2**31)]
     stop_sequences: Annotated[list[Stop], Meta(max_length=MOST_STOPS)] | None = None

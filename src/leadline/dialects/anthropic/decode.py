@@ -22,14 +22,13 @@ from leadline.chat.request import (
     ToolChoice,
     ToolResult,
 )
+from leadline.dialects.bounds import LONGEST_MODEL, LONGEST_STOP, MOST_STOPS, MOST_TOOLS
 from leadline.dialects.strict_json import convert
 from leadline.errors import InvalidRequest, ThreadsUnsupported
 
-MOST_TOOLS = 350
-MOST_STOPS = 8
 # From so many tokens on a budget for thinking means an effort.
 _MEDIUM_BUDGET, _HIGH_BUDGET = 4096, 16384
-Stop = Annotated[str, Meta(min_length=1, max_length=256)]
+Stop = Annotated[str, Meta(min_length=1, max_length=LONGEST_STOP)]
 
 
 class TextBlock(msgspec.Struct, tag_field="type", tag="text"):
@@ -110,7 +109,7 @@ class OutputConfig(msgspec.Struct):
 class CountBody(msgspec.Struct):
     """What `count_tokens` takes: a message's body without its limits."""
 
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    model: Annotated[str, Meta(min_length=1, max_length=LONGEST_MODEL)]
     messages: Annotated[list[WireMessage], Meta(min_length=1)]
     system: str | list[TextBlock] | None = None
     tools: Annotated[list[WireTool], Meta(max_length=MOST_TOOLS)] | None = None

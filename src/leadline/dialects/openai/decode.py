@@ -6,11 +6,10 @@ import msgspec
 from msgspec import Meta
 
 from leadline.chat.request import ChatRequest, Effort, JsonFormat, Tool, ToolChoice
+from leadline.dialects.bounds import MOST_TOOLS
 from leadline.dialects.openai.messages import WireMessage, to_messages
 from leadline.dialects.openai.sampling import DrawnBody, sampling_of, stops_of
 from leadline.errors import InvalidRequest
-
-MOST_TOOLS = 350
 
 
 class Function(msgspec.Struct):

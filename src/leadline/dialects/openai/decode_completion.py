@@ -5,8 +5,9 @@ from typing import Annotated
 from msgspec import Meta
 
 from leadline.chat.request import ChatRequest
+from leadline.dialects.bounds import MOST_CHOICES
 from leadline.dialects.openai.prompts import WirePrompts, prompts_of
-from leadline.dialects.openai.sampling import MOST_CHOICES, DrawnBody, sampling_of, stops_of
+from leadline.dialects.openai.sampling import DrawnBody, sampling_of, stops_of
 from leadline.errors import InvalidRequest
 
 

@@ -11,6 +11,7 @@ from leadline.chat.events import ChatEvent, Embedded, Finished
 from leadline.chat.request import ChatRequest, Vectors
 from leadline.dialects.answers import Form, answer_chat
 from leadline.dialects.base64_vectors import base64_of
+from leadline.dialects.bounds import LONGEST_MODEL
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.limits import encode_limits
 from leadline.dialects.openai.encode import KEEP_ALIVE
@@ -27,7 +28,7 @@ _json = msgspec.json.Encoder()
 class Body(msgspec.Struct):
     """`user` and unknown fields have no effect."""
 
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    model: Annotated[str, Meta(min_length=1, max_length=LONGEST_MODEL)]
     input: WirePrompts
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1, le=MOST_DIMENSIONS)] | None = None

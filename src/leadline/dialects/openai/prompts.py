@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from leadline.dialects.bounds import MOST_PROMPTS
 from leadline.errors import InvalidRequest
 
-MOST_PROMPTS = 128
 _TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 WirePrompts = str | list[str | _TokenId | list[_TokenId]]
 

@@ -6,12 +6,11 @@ import msgspec
 from msgspec import Meta
 
 from leadline.chat.request import Sampling
+from leadline.dialects.bounds import LONGEST_STOP, MOST_CHOICES, MOST_STOPS
 from leadline.errors import InvalidRequest
 
-MOST_STOPS = 8
-MOST_CHOICES = 128
 MOST_BIASES = 1024
-_Stop = Annotated[str, Meta(min_length=1, max_length=256)]
+_Stop = Annotated[str, Meta(min_length=1, max_length=LONGEST_STOP)]
 _Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
@@ -22,7 +21,7 @@ class StreamOptions(msgspec.Struct):
 class DrawnBody(msgspec.Struct, kw_only=True):
     """The fields that both bodies have."""
 
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    model: Annotated[str, Meta(min_length=1, max_length=LONGEST_STOP)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Meta(ge=1, le=2**31)] | None = None

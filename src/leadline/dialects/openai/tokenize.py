@@ -5,13 +5,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from leadline.dialects.bounds import LONGEST_MODEL
 from leadline.dialects.exchange import Exchange
 from leadline.dialects.strict_json import decode
 from leadline.serving.pipeline import Caller, Pipeline
 
 
 class Body(msgspec.Struct):
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    model: Annotated[str, Meta(min_length=1, max_length=LONGEST_MODEL)]
     text: str
     user: str | None = None
 

@@ -6,11 +6,11 @@ import msgspec
 from msgspec import Meta
 
 from leadline.chat.request import ChatRequest, Effort, JsonFormat, Message, Sampling, Text, Tool, ToolChoice
+from leadline.dialects.bounds import LONGEST_MODEL, MOST_TOOLS
 from leadline.dialects.strict_json import convert
 from leadline.errors import InvalidRequest
 
 Json = dict[str, Any]
-MOST_TOOLS = 350
 _LOGPROBS = "message.output_text.logprobs"
 _ENCRYPTED_REASONING = "reasoning.encrypted_content"
 
@@ -57,7 +57,7 @@ class ReasoningConfig(msgspec.Struct):
 
 
 class Body(msgspec.Struct):
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    model: Annotated[str, Meta(min_length=1, max_length=LONGEST_MODEL)]
     input: str | Annotated[list[Json], Meta(min_length=1)]
     instructions: str | None = None
     previous_response_id: str | None = None

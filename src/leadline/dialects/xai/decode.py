@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from leadline.chat.request import ChatRequest, Effort, JsonFormat, Message, Tool, ToolChoice
+from leadline.dialects.bounds import MOST_TOOLS
 from leadline.dialects.strict_json import parse
 from leadline.dialects.xai.fields import (
     choices_of,
@@ -17,7 +18,6 @@ from leadline.dialects.xai.fields import (
 from leadline.dialects.xai.protos import chat
 from leadline.errors import InvalidRequest
 
-MOST_TOOLS = 350
 _LONGEST_TOOL_NAME = 200
 _MOST_LOGPROBS = 20
 # The most that `max_tokens` can be on the wire.

@@ -6,12 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from leadline.chat.request import Sampling
+from leadline.dialects.bounds import LONGEST_MODEL, LONGEST_STOP, MOST_CHOICES, MOST_STOPS
 from leadline.errors import InvalidRequest
 
-MOST_STOPS = 8
-MOST_CHOICES = 128
-_LONGEST_STOP = 256
-_LONGEST_MODEL = 256
 # 32-bit floats are written with so many digits, the fewest first, until they are the same number again.
 _DIGITS = range(6, 10)
 _Word = TypeVar("_Word")
@@ -19,7 +16,7 @@ _Word = TypeVar("_Word")
 
 def model_of(message: Any) -> str:
     model = str(message.model)
-    if not 0 < len(model) <= _LONGEST_MODEL:
+    if not 0 < len(model) <= LONGEST_MODEL:
         raise InvalidRequest(f"model is {'missing' if not model else 'too long'}. Name a model.", "model")
     return model
 
@@ -62,8 +59,8 @@ def stops_of(stop: Sequence[str]) -> tuple[str, ...]:
     if len(stop) > MOST_STOPS:
         raise InvalidRequest(f"stop has {len(stop)} strings, more than {MOST_STOPS}.", "stop")
     for index, text in enumerate(stop):
-        if not 0 < len(text) <= _LONGEST_STOP:
-            raise InvalidRequest(f"stop[{index}] must have 1 to {_LONGEST_STOP} characters.", f"stop[{index}]")
+        if not 0 < len(text) <= LONGEST_STOP:
+            raise InvalidRequest(f"stop[{index}] must have 1 to {LONGEST_STOP} characters.", f"stop[{index}]")
     return tuple(stop)
 
 

@@ -22,6 +22,7 @@ from leadline.clock import now_microseconds
 from leadline.dialects.exchange import LARGEST_BODY_BYTES
 from leadline.dialects.limits import encode_limits
 from leadline.dialects.presented import presented_key, told
+from leadline.dialects.recordings import STOPPING
 from leadline.dialects.xai.wire import refuse_crowds
 from leadline.errors import (
     ClientGone,
@@ -42,7 +43,6 @@ STALLED_SECONDS = 30.0
 PAUSE_SECONDS = 15.0
 # For all of a message that comes alone.
 MESSAGE_SECONDS = 300.0
-_STOPPING = "The server is stopping. Send the request again."
 
 Answer = Message | bytes
 Handler = Callable[["Rpc", Any], Awaitable[Any]]
@@ -160,7 +160,7 @@ class Rpc:
         errors like any other."""
         error = generation.stopped_by
         if error is None and self.stopping:
-            error = Unavailable(_STOPPING)
+            error = Unavailable(STOPPING)
             generation.fail(error)
         if error is None:
             return asyncio.CancelledError()

@@ -9,12 +9,12 @@ from leadline.chat.collect import ChatAnswer, Choice
 from leadline.chat.events import ChatEvent, ChoiceFinished, Embedded, Finished, TextDelta
 from leadline.chat.request import ChatRequest, Text, Vectors
 from leadline.dialects.base64_vectors import base64_of
+from leadline.dialects.bounds import MOST_CHOICES, MOST_PROMPTS
 from leadline.dialects.field_names import naming
 from leadline.dialects.recordings import collected
 from leadline.dialects.xai.answers import answer
 from leadline.dialects.xai.encode import REASONS, encode_usage
 from leadline.dialects.xai.fields import (
-    MOST_CHOICES,
     choices_of,
     model_of,
     sampling_of,
@@ -27,7 +27,6 @@ from leadline.dialects.xai.rpc import Rpc, serialized
 from leadline.errors import InvalidRequest
 from leadline.serving.generation import Generation
 
-MOST_PROMPTS = 128
 _MOST_TOKENS = 2**31 - 1
 _FIELDS = {"messages": "prompt"}
 _IN_BASE64 = {embed.FORMAT_INVALID: False, embed.FORMAT_FLOAT: False, embed.FORMAT_BASE64: True}

@@ -3,7 +3,7 @@
 The prompt is rendered, and the answer is read, by `engines/format`: llama.cpp only continues a text.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -181,3 +181,18 @@ class CompletionDecoder:
             )
             for one in chunk.completion_probabilities
         )
+
+
+def parser_of(request: ChatRequest, template: ChatTemplate, *, in_thoughts: bool) -> OutputParser:
+    """What follows a plain prompt is plain text."""
+    thinking = template.thinking if not request.prompts else None
+    offered, parallel = offered_tools(request), request.parallel_tool_calls
+    return OutputParser(template.calls, thinking, offered, in_thoughts=in_thoughts, parallel=parallel)
+
+
+def with_its_seed(request: ChatRequest) -> ChatRequest:
+    """llama.cpp's seeds have 32 bits, and the highest one means chance."""
+    seed = request.sampling.seed
+    if seed is None:
+        return request
+    return replace(request, sampling=replace(request.sampling, seed=seed % (2**32 - 1)))

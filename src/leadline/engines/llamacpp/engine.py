@@ -2,37 +2,35 @@
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
-from importlib.metadata import version
-from pathlib import Path
 
 from leadline.chat.events import ChatEvent, Embedded, Finished, Started, Usage
 from leadline.chat.request import ChatRequest
-from leadline.engines.engine import Capability, EngineStatus, ModelFacts, Token, Use
+from leadline.engines.engine import EngineStatus, ModelFacts, Token, Use
 from leadline.engines.format.marks import Piece
-from leadline.engines.format.output import OutputParser
-from leadline.engines.format.template import ChatTemplate, Vocabulary
-from leadline.engines.llamacpp.child import BATCH_TOKENS, PROMPT_CACHE_MEGABYTES, VISION_BATCH_TOKENS
+from leadline.engines.format.template import ChatTemplate
+from leadline.engines.llamacpp.child import BATCH_TOKENS, VISION_BATCH_TOKENS
 from leadline.engines.llamacpp.completion import (
-    SAMPLING,
     CompletionDecoder,
     Prompt,
     encode_completion,
     is_forced,
     offered_tools,
+    parser_of,
+    with_its_seed,
 )
 from leadline.engines.llamacpp.grammars import Grammars
 from leadline.engines.llamacpp.images import MARKER, Illustrated, Layout, PictureSizes, illustrated
 from leadline.engines.llamacpp.loader import Loader, Policy
 from leadline.engines.llamacpp.memory import Memory
+from leadline.engines.llamacpp.model import CAPABILITIES, Settings, Weights, facts_of
 from leadline.engines.llamacpp.room import Room
 from leadline.engines.llamacpp.supervisor import Child, Supervisor, resident_bytes
+from leadline.engines.llamacpp.suspects import Suspects
 from leadline.engines.llamacpp.vectors import grouped, tokens_of
 from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
 from leadline.engines.upstream.http import Address, ConnectionBroken, HttpClient, Unreachable
@@ -43,71 +41,8 @@ RESTART_SECONDS = 30.0
 # After weights could not be had, they are looked for again.
 PROVIDE_AGAIN_SECONDS = 10.0
 _ASK_SECONDS = 10.0
-# A request over which so many children were lost is refused; so many requests are remembered.
-_MOST_LOST = 2
-_MOST_SUSPECTS = 256
 _HEARTBEAT_SECONDS = 5.0
-# What a child takes beside weights and token cache: its prompt cache, buffers to compute in, the program.
-_CHILD_BYTES = PROMPT_CACHE_MEGABYTES * 1024 * 1024 + 150_000_000
-_CAPABILITIES: frozenset[Capability] = frozenset(("chat", "completions", "tools", "json", "logprobs"))
-_EMBEDS: frozenset[Capability] = frozenset(("embeddings",))
 _log = logging.getLogger("leadline.engines")
-
-
-@dataclass(frozen=True, slots=True)
-class Projector:
-    """The GGUF file that makes a model see: it turns images into what the model reads. `digest` is its sha256;
-    `image_tokens` the most that an image may take, 0: what the file says."""
-
-    path: Path
-    digest: str
-    size_bytes: int = 0
-    image_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """A GGUF file, or the first of the files that it was split into. `digest` is its sha256; `context_tokens` what the
-    model was trained for; `template` how it reads a chat; `cache_bytes` what a token takes in the engine's cache. One
-    that `embeds` makes vectors, and no text."""
-
-    path: Path
-    digest: str
-    context_tokens: int
-    template: ChatTemplate = field(default_factory=lambda: ChatTemplate(None, Vocabulary()))
-    size_bytes: int = 0
-    cache_bytes: int = 0
-    embeds: bool = False
-    projector: Projector | None = None
-
-    @property
-    def all_bytes(self) -> int:
-        """With the projector's."""
-        return self.size_bytes + (self.projector.size_bytes if self.projector is not None else 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to run a model: context of one request, requests at once, threads. `shares_cores`: other engines' threads
-    want the same ones."""
-
-    context_tokens: int
-    parallel_requests: int
-    threads: int
-    shares_cores: bool = False
-
-    def within(self, weights: Weights) -> "Settings":
-        """With no more context than the model was trained for."""
-        return replace(self, context_tokens=min(self.context_tokens, weights.context_tokens))
-
-    @property
-    def cache_tokens(self) -> int:
-        """The pool that all requests share: two whole contexts, so that a long request does not stop the others."""
-        return 2 * self.context_tokens
-
-    def memory_bytes(self, weights: Weights) -> int:
-        """The most that a child takes with them, about."""
-        return weights.all_bytes + self.cache_tokens * weights.cache_bytes + _CHILD_BYTES
 
 
 # A prompt: pieces of text, or the ids of its tokens.
@@ -140,7 +75,7 @@ class LlamaCppEngine:
     _room: Room = field(default_factory=lambda: Room(0, 0))
     _grammars: Grammars = field(default_factory=Grammars)
     _sizes: PictureSizes = field(default_factory=PictureSizes)
-    _lost_over: dict[bytes, int] = field(default_factory=dict)
+    _suspects: Suspects = field(default_factory=Suspects)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
 
@@ -171,8 +106,8 @@ class LlamaCppEngine:
 
     def facts(self, model: str) -> ModelFacts:
         if self._weights is None:
-            return ModelFacts(None, _CAPABILITIES)
-        return _facts(self._weights, self.settings.context_tokens)
+            return ModelFacts(None, CAPABILITIES)
+        return facts_of(self._weights, self.settings.context_tokens)
 
     def leaves_room(self, request: ChatRequest) -> bool:
         if self._child is None:
@@ -187,11 +122,11 @@ class LlamaCppEngine:
 
     async def count_prompt_tokens(self, request: ChatRequest) -> int:
         """To count images it reads them, so that even this may cost a child."""
-        self._refuse_what_crashes(request)
+        self._suspects.refuse(request)
         try:
             return await self._count(request)
         except ConnectionBroken as error:
-            self._lose(request, error)
+            self._suspects.note(request, error)
             raise
 
     async def _count(self, request: ChatRequest) -> int:
@@ -271,7 +206,7 @@ class LlamaCppEngine:
 
         One over which two children were lost is not run again: it may be what kills them.
         """
-        self._refuse_what_crashes(request)
+        self._suspects.refuse(request)
         child, begun = self._child, False
         try:
             async with aclosing(run(request)) as batches:
@@ -280,7 +215,7 @@ class LlamaCppEngine:
                     yield batch
             return
         except (ConnectionBroken, Unreachable) as error:
-            self._lose(request, error)
+            self._suspects.note(request, error)
             if begun:
                 raise
         await self._child_after(child)
@@ -290,22 +225,10 @@ class LlamaCppEngine:
                     begun = True
                     yield batch
         except (ConnectionBroken, Unreachable) as error:
-            self._lose(request, error)
+            self._suspects.note(request, error)
             if begun:
                 raise
             raise Unavailable(f"The engine {self.name} was lost twice over this request. Try again later.") from error
-
-    def _refuse_what_crashes(self, request: ChatRequest) -> None:
-        if self._lost_over and self._lost_over.get(_digest(request), 0) >= _MOST_LOST:
-            raise InvalidRequest("This request crashed the engine twice, so it is not run again. Change it.")
-
-    def _lose(self, request: ChatRequest, error: Exception) -> None:
-        """Remember over which requests a child was lost: the newest few, since most of them are innocent."""
-        if isinstance(error, ConnectionBroken):
-            suspect = _digest(request)
-            self._lost_over[suspect] = self._lost_over.pop(suspect, 0) + 1
-            while len(self._lost_over) > _MOST_SUSPECTS:
-                del self._lost_over[next(iter(self._lost_over))]
 
     async def _generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         fitted, tokens = await self._fitted(request)
@@ -316,7 +239,7 @@ class LlamaCppEngine:
         grammar = await self._grammars.of(fitted, template, in_thoughts=in_thoughts)
         prompt, layout = await self._laid_out(fitted, pieces)
         body = encode_completion(fitted, prompt, template, grammar)
-        decoder = CompletionDecoder(_parser(fitted, template, in_thoughts=in_thoughts), fitted.top_logprobs, layout)
+        decoder = CompletionDecoder(parser_of(fitted, template, in_thoughts=in_thoughts), fitted.top_logprobs, layout)
         stream = self._ready_client().stream("/completion", body, decoder)
         async with self._room.take(tokens) as place, aclosing(stream) as batches:
             async for batch in batches:
@@ -354,7 +277,7 @@ class LlamaCppEngine:
     async def _fitted(self, request: ChatRequest) -> tuple[ChatRequest, int]:
         """The request within what llama.cpp takes, and the tokens of its cache that it can need. The prompt is counted
         exactly only where its upper bound does not fit."""
-        request = _with_its_seed(request)
+        request = with_its_seed(request)
         assert request.max_output_tokens is not None
         context = self.settings.context_tokens
         most = self.most_prompt_tokens(request) + request.max_output_tokens
@@ -470,46 +393,6 @@ def _end_in_thoughts(pieces: Rendered, template: ChatTemplate) -> bool:
     return template.thinking is not None and isinstance(last, Piece) and template.thinking.is_open(last.text)
 
 
-def _parser(request: ChatRequest, template: ChatTemplate, *, in_thoughts: bool) -> OutputParser:
-    """What follows a plain prompt is plain text."""
-    thinking = template.thinking if not request.prompts else None
-    offered, parallel = offered_tools(request), request.parallel_tool_calls
-    return OutputParser(template.calls, thinking, offered, in_thoughts=in_thoughts, parallel=parallel)
-
-
-@lru_cache
-def _facts(weights: Weights, context_tokens: int) -> ModelFacts:
-    thinks: frozenset[Capability] = frozenset(("reasoning",) if weights.template.thinking else ())
-    sees: frozenset[Capability] = frozenset(("vision",) if weights.projector is not None else ())
-    facts = (
-        f"weights {weights.digest}",
-        *((f"projector {weights.projector.digest}",) if weights.projector is not None else ()),
-        *((f"image {weights.projector.image_tokens}",) if weights.projector and weights.projector.image_tokens else ()),
-        f"xllamacpp {_version()}",
-        f"context {context_tokens}",
-        f"sampling {SAMPLING}",
-    )
-    return ModelFacts(context_tokens, _EMBEDS if weights.embeds else _CAPABILITIES | thinks | sees, facts)
-
-
-@cache
-def _version() -> str:
-    """Of llama.cpp, without loading it."""
-    return version("xllamacpp")
-
-
 def _piece_bytes(piece: str | list[int]) -> bytes:
     """llama.cpp tells a piece that is no whole text byte by byte."""
     return piece.encode() if isinstance(piece, str) else bytes(piece)
-
-
-def _digest(request: ChatRequest) -> bytes:
-    return hashlib.blake2b(repr(request).encode("utf-8", "replace"), digest_size=16).digest()
-
-
-def _with_its_seed(request: ChatRequest) -> ChatRequest:
-    """llama.cpp's seeds have 32 bits, and the highest one means chance."""
-    seed = request.sampling.seed
-    if seed is None:
-        return request
-    return replace(request, sampling=replace(request.sampling, seed=seed % (2**32 - 1)))
