@@ -73,7 +73,8 @@ def number_of(request: ChatRequest) -> int:
 
 
 def chatter(journal: Journal) -> Callable[[ChatRequest], Iterable[Step]]:
-    """For up to half a second a few tokens at a time, which stand in the text."""
+    """For a second or so a few tokens at a time, which stand in the text. Slow enough that most clients are in their
+    streams on a slow machine too."""
 
     def script(request: ChatRequest) -> Iterable[Step]:
         number, prompt, made = number_of(request), prompt_tokens(request), 0
@@ -84,7 +85,7 @@ def chatter(journal: Journal) -> Callable[[ChatRequest], Iterable[Step]]:
             made += sum(event.tokens for event in batch)
             journal.made[number] = made
             yield batch
-            yield Pause(rng.uniform(0.01, 0.06))
+            yield Pause(rng.uniform(0.01, 0.16))
         yield (ChoiceFinished("stop"), Finished(Usage(prompt, output_tokens=made)))
 
     return script
