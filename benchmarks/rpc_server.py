@@ -18,6 +18,8 @@ import uvicorn
 import uvloop
 
 from benchmarks.servers import LIMITS
+from leadline.administration.commands.run import run
+from leadline.administration.instance import Instance
 from leadline.catalog.catalog import Catalog, Model
 from leadline.catalog.prices import prices_of
 from leadline.chat.events import ChatEvent, ChoiceFinished, Finished, Started, TextDelta, Usage
@@ -26,9 +28,7 @@ from leadline.config import Grpc, PriceSection
 from leadline.dialects.xai.server import OPTIONS
 from leadline.engines.engine import EngineStatus, ModelFacts, Token, Unneeded
 from leadline.operations.app import build_pipeline, create_app
-from leadline.operations.commands.run import run
 from leadline.operations.grpc import GrpcServer
-from leadline.operations.instance import Instance
 
 MODEL = "ready"
 # Of a stream; a whole answer comes in one batch.

@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from leadline.administration.models import build
 from leadline.config import load
 from leadline.engines.llamacpp.engine import LlamaCppEngine
 from leadline.engines.upstream.http import Address, HttpClient
 from leadline.errors import EngineFailed
-from leadline.operations.models import build
 from leadline.weights.store import Store
 
 MODELS = Path(os.environ.get("LEADLINE_TEST_MODELS") or Path(__file__).parent.parent / ".cache" / "models")

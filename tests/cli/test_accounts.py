@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from leadline.administration.commands.run import run
+from leadline.administration.instance import Instance
 from leadline.clock import MICROSECONDS_PER_DAY, rfc3339
 from leadline.errors import PermissionDenied
-from leadline.operations.commands.run import run
-from leadline.operations.instance import Instance
 from leadline.storage.database import Database
 from tests.cli.in_process import CommandLine
 from tests.cli.process import EMAIL, PASSWORD

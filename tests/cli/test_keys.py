@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from leadline.accounts.keys import ENDPOINTS
+from leadline.administration.commands.run import run
+from leadline.administration.instance import Instance
 from leadline.cli.root import cli
 from leadline.clock import MICROSECONDS_PER_DAY
-from leadline.operations.commands.run import run
-from leadline.operations.instance import Instance
 from tests.cli.in_process import CommandLine
 from tests.cli.process import EMAIL, PASSWORD
 from tests.raw import post

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from leadline.administration.instance import Instance
 from leadline.chat.events import Usage
 from leadline.clock import MICROSECONDS_PER_DAY, rfc3339
 from leadline.ids import first_uuid_at
 from leadline.ledger.books import Hold, Outcome
 from leadline.ledger.usage import COUNTS, UsageRecord
 from leadline.money import Ticks
-from leadline.operations.instance import Instance
 from tests.cli.in_process import CommandLine
 from tests.cli.process import EMAIL
 

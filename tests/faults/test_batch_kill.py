@@ -14,9 +14,9 @@ import apsw
 import pytest
 import uvloop
 
+from leadline.administration.commands.run import run
+from leadline.administration.instance import Instance
 from leadline.operations import control
-from leadline.operations.commands.run import run
-from leadline.operations.instance import Instance
 from tests.faults.test_kill import CONFIGURATION, DEADLINE_SECONDS, Server
 from tests.proof import count, keep
 from tests.raw import post

@@ -17,9 +17,9 @@ import apsw
 import pytest
 import uvloop
 
+from leadline.administration.commands.run import run
+from leadline.administration.instance import Instance
 from leadline.operations import control
-from leadline.operations.commands.run import run
-from leadline.operations.instance import Instance
 from tests.cli.process import environment
 from tests.proof import CHAT, MESSAGES, Asked, ask, count, keep, spread
 from tests.raw import request as http

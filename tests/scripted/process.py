@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
+from leadline.administration.instance import Instance
 from leadline.catalog.catalog import Catalog, Model
 from leadline.chat.events import ChatEvent, ChoiceFinished, Finished, Started, TextDelta, Usage
 from leadline.chat.request import ChatRequest
@@ -29,7 +30,6 @@ from leadline.ledger.books import Added, BatchResult, Entry, Noted
 from leadline.ledger.ledger import Ledger
 from leadline.operations.app import build_pipeline, create_app
 from leadline.operations.control import serve_control
-from leadline.operations.instance import Instance
 from leadline.serving import running
 from leadline.serving.batch_runner import BatchRunner
 from leadline.serving.batch_store import BatchStore, Pending

@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 import uvicorn
 import uvloop
 
+from leadline.administration.commands.run import run
+from leadline.administration.instance import Instance
 from leadline.catalog.catalog import Catalog, Model, build_catalog
 from leadline.catalog.prices import prices_of
 from leadline.config import PriceSection
 from leadline.engines.engine import Engine
 from leadline.ledger.ledger import Balance, Entry
 from leadline.operations.app import build_pipeline, create_app
-from leadline.operations.commands.run import run
 from leadline.operations.grpc import GrpcServer
-from leadline.operations.instance import Instance
 from leadline.serving.batch_runner import BatchRunner
 from tests.conformance.grammar.listener import Listener
 from tests.scripted.engine import CAPABILITIES, SCRIPTS, Script, ScriptedEngine

@@ -53,7 +53,7 @@ def restore(file: Path, *, replace: bool, as_json: bool) -> None:
     """
     import asyncio
 
-    from leadline.operations.restore import restore as bring_back
+    from leadline.administration.restore import restore as bring_back
 
     try:
         with spinner("restoring"):

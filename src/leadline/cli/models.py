@@ -57,8 +57,8 @@ def pull_model(wanted: str | None, name: str | None, *, link: bool, as_json: boo
     """
     import asyncio
 
+    from leadline.administration.models import pull_weights
     from leadline.cli.terminal import PullBar, PullJson
-    from leadline.operations.models import pull_weights
     from leadline.weights.known import DEFAULT
 
     bar = PullJson() if as_json else PullBar()

@@ -44,9 +44,9 @@ def serve(host: str, port: int, grpc_port: int | None, *, quickstart: bool, chec
 
 
 def _check(*, as_json: bool) -> None:
+    from leadline.administration.models import build
     from leadline.config import load
     from leadline.images.hosts import PrivateHosts
-    from leadline.operations.models import build
     from leadline.weights.store import Store
 
     config = load(data_folder() / "leadline.toml")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from leadline.administration.instance import Instance
 from leadline.catalog.catalog import Catalog
 from leadline.clock import now_microseconds
 from leadline.dialects.api import Api, openapi
@@ -14,7 +15,6 @@ from leadline.images.decode import ImageDecoder
 from leadline.images.fetch import ImageFetcher
 from leadline.images.hosts import PrivateHosts
 from leadline.limits.limiter import Limiter
-from leadline.operations.instance import Instance
 from leadline.serving.batch_store import BatchStore
 from leadline.serving.batches import Batches
 from leadline.serving.deferred import Deferred

@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
+from leadline.administration.commands.command import Result
+from leadline.administration.commands.run import run
+from leadline.administration.instance import Instance, control_socket
 from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied, Unavailable
-from leadline.operations.commands.command import Result
-from leadline.operations.commands.run import run
-from leadline.operations.instance import Instance, control_socket
 
 _LONGEST_LINE = 16 * 1024 * 1024
 _READ_SECONDS = 30

@@ -3,10 +3,10 @@
 import asyncio
 import logging
 
+from leadline.administration.instance import Instance
 from leadline.clock import MICROSECONDS_PER_DAY, now_microseconds
 from leadline.errors import LeadlineError
 from leadline.ledger.usage import UsageBook
-from leadline.operations.instance import Instance
 from leadline.serving.pipeline import Pipeline
 
 _EVERY_SECONDS = 60

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
+from leadline.administration.commands.accounts import FIRST_KEY_NAME, init
+from leadline.administration.instance import Instance
 from leadline.catalog.catalog import Catalog
 from leadline.engines.upstream.http import Address, HttpClient
 from leadline.errors import EngineFailed
-from leadline.operations.commands.accounts import FIRST_KEY_NAME, init
-from leadline.operations.instance import Instance
 
 EMAIL = "owner@localhost"
 QUESTION = "What is the capital of France? Answer in one sentence."

@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
+from leadline.administration import models
+from leadline.administration.instance import Instance, control_socket
 from leadline.catalog.catalog import Catalog
 from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied
-from leadline.operations import models
 from leadline.operations.app import build_pipeline, create_app
 from leadline.operations.control import serve_control
 from leadline.operations.grpc import GrpcServer
 from leadline.operations.housekeeping import keep_house
-from leadline.operations.instance import Instance, control_socket
 from leadline.operations.logs import start_logging
 from leadline.operations.quickstart import Quickstart
 from leadline.serving.batch_runner import BatchRunner

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from leadline.administration.models import build
 from leadline.chat.events import Embedded
 from leadline.chat.request import ChatRequest, Vectors
 from leadline.config import load
-from leadline.operations.models import build
 from leadline.weights.known import ALL_MINILM
 from leadline.weights.store import Store
 from tests.weights import FOLDER, weights

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from leadline.administration.models import build
 from leadline.chat.events import Embedded, Finished, Started
 from leadline.chat.request import ChatRequest, Vectors
 from leadline.config import load
 from leadline.engines.llamacpp.engine import LlamaCppEngine
 from leadline.engines.llamacpp.vectors import grouped
 from leadline.errors import InvalidRequest
-from leadline.operations.models import build
 from leadline.weights.bert import bert_to_gguf
 from leadline.weights.store import Store
 from tests.bert import LONGEST, WORDS, TinyBert

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from leadline.administration.models import build
 from leadline.chat.events import Finished, Started, TextDelta, Usage
 from leadline.chat.request import ChatRequest, Image, Message, Sampling, Text
 from leadline.config import load
 from leadline.engines.engine import Engine
 from leadline.errors import InvalidRequest
-from leadline.operations.models import build
 from leadline.weights.store import Store
 from tests.pictures import RGB, data_url
 from tests.projector import PICTURE_TOKENS, default_projector

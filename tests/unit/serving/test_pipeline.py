@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from leadline.accounts.keys import ApiKey
+from leadline.administration.commands.run import run
+from leadline.administration.instance import Instance
 from leadline.catalog.catalog import Catalog, Model
 from leadline.catalog.prices import Prices, prices_of
 from leadline.chat.events import Finished, TextDelta
@@ -21,8 +23,6 @@ from leadline.ledger.audit import audit
 from leadline.limits.limiter import Limiter
 from leadline.money import Ticks
 from leadline.operations.app import build_pipeline
-from leadline.operations.commands.run import run
-from leadline.operations.instance import Instance
 from leadline.serving.generation import Call, Generation
 from leadline.serving.pipeline import FIRST_SLICE_TOKENS, Pipeline
 from leadline.storage.database import DatabaseUnusable

@@ -6,12 +6,12 @@ from uuid import UUID
 
 from msgspec import structs
 
+from leadline.administration.commands import dates
+from leadline.administration.commands.command import Command, Result
+from leadline.administration.instance import Instance
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, rfc3339
 from leadline.errors import InvalidRequest
 from leadline.ledger.usage import COUNTS, Group, UsageBook, UsageRecord
-from leadline.operations.commands import dates
-from leadline.operations.commands.command import Command, Result
-from leadline.operations.instance import Instance
 
 DEFAULT_SINCE = "7d"
 MOST_RECORDS = 10_000

@@ -22,9 +22,9 @@ from typing import IO, Annotated
 import msgspec
 
 from leadline import __version__
+from leadline.administration.instance import Instance
 from leadline.clock import MICROSECONDS_PER_SECOND, now_microseconds, rfc3339
 from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied
-from leadline.operations.instance import Instance
 
 MANIFEST = "manifest.json"
 DATABASE = "leadline.db"

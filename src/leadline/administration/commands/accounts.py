@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from leadline.accounts.audit_log import COMMAND_LINE
+from leadline.administration.commands.command import Command, Result, dollars
+from leadline.administration.commands.keys import key_name
+from leadline.administration.instance import Instance
 from leadline.clock import rfc3339
 from leadline.money import NOTHING, usd
-from leadline.operations.commands.command import Command, Result, dollars
-from leadline.operations.commands.keys import key_name
-from leadline.operations.instance import Instance
 
 FIRST_KEY_NAME = "first-key"
 

@@ -9,13 +9,13 @@ from typing import Any
 from msgspec.structs import asdict
 
 from leadline.accounts.keys import NO_LIMIT, ApiKey, KeyOptions
+from leadline.administration.commands import dates
+from leadline.administration.commands.command import Command, Result, dollars
+from leadline.administration.instance import Instance
 from leadline.clock import MICROSECONDS_PER_DAY, duration, rfc3339
 from leadline.config import Limit
 from leadline.errors import InvalidRequest, PermissionDenied
 from leadline.money import TICKS_PER_USD, SpendCap
-from leadline.operations.commands import dates
-from leadline.operations.commands.command import Command, Result, dollars
-from leadline.operations.instance import Instance
 
 Options = Mapping[str, Any]
 

@@ -12,10 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from leadline.errors import LeadlineError, PermissionDenied
-from leadline.ledger.audit import Audit, audit
-from leadline.ledger.ledger import Ledger
-from leadline.operations.backup import (
+from leadline.administration.backup import (
     CONFIGURATION,
     DATABASE,
     SECRET,
@@ -27,8 +24,11 @@ from leadline.operations.backup import (
     unpack,
     write_file,
 )
-from leadline.operations.commands.command import Result
-from leadline.operations.instance import InstanceInUse, lock_folder
+from leadline.administration.commands.command import Result
+from leadline.administration.instance import InstanceInUse, lock_folder
+from leadline.errors import LeadlineError, PermissionDenied
+from leadline.ledger.audit import Audit, audit
+from leadline.ledger.ledger import Ledger
 from leadline.storage.closed import BESIDE, fold, is_sound, newest_schema, schema_of
 from leadline.storage.database import Database, DatabaseUnusable
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from leadline.administration.commands.run import run
+from leadline.administration.instance import Instance
 from leadline.ledger.usage import UsageBook, UsageRecord
-from leadline.operations.commands.run import run
-from leadline.operations.instance import Instance
 
 ACCOUNT = {"email": "alice@northwind.example", "org": "Northwind", "password": "correct horse"}
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from leadline.administration import models
 from leadline.config import ConfigurationError, load
 from leadline.engines.engine import Engine
 from leadline.engines.llamacpp.engine import LlamaCppEngine
 from leadline.engines.llamacpp.loader import Policy
 from leadline.engines.llamacpp.model import Projector, Weights, facts_of
 from leadline.errors import LeadlineError
-from leadline.operations import models
 from leadline.weights.store import Store
 from tests.scripted.gguf import CONTROL, PROJECTOR, SMALL, TOKENS, gguf
 

@@ -1,14 +1,14 @@
 """Credits and the ledger."""
 
 from leadline.accounts.audit_log import COMMAND_LINE, audited
+from leadline.administration.commands import dates
+from leadline.administration.commands.command import Command, Result, dollars
+from leadline.administration.instance import Instance
 from leadline.clock import rfc3339
 from leadline.errors import InvalidRequest
 from leadline.ledger.audit import audit
 from leadline.ledger.books import Entry
 from leadline.money import NOTHING
-from leadline.operations.commands import dates
-from leadline.operations.commands.command import Command, Result, dollars
-from leadline.operations.instance import Instance
 from leadline.storage.database import Value
 
 _LONGEST_REASON = 500

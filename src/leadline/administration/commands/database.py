@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from leadline.operations.backup import write_backup
-from leadline.operations.commands.command import Command, Result
-from leadline.operations.instance import Instance, read_secret
+from leadline.administration.backup import write_backup
+from leadline.administration.commands.command import Command, Result
+from leadline.administration.instance import Instance, read_secret
 from leadline.storage.closed import newest_schema
 
 

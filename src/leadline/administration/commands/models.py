@@ -8,6 +8,10 @@ from dataclasses import asdict, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from leadline.administration.commands import dates
+from leadline.administration.commands.command import Command, Result
+from leadline.administration.instance import Instance
+from leadline.administration.models import sections, weights_facts
 from leadline.catalog.catalog import Names, with_seed_aliases
 from leadline.catalog.price_book import PriceChange
 from leadline.catalog.prices import Prices, Tier
@@ -15,10 +19,6 @@ from leadline.clock import rfc3339
 from leadline.config import ModelSection
 from leadline.errors import InvalidRequest, ModelNotFound, NotFound
 from leadline.money import Ticks, ticks_per_token
-from leadline.operations.commands import dates
-from leadline.operations.commands.command import Command, Result
-from leadline.operations.instance import Instance
-from leadline.operations.models import sections, weights_facts
 from leadline.weights.known import DEFAULT
 from leadline.weights.store import Store, Weights, WeightsMissing, WeightsUnusable, name_from
 

@@ -20,16 +20,16 @@ from typing import Any
 import apsw
 import pytest
 
+from leadline.administration.backup import BackupFailed, BackupRefused
+from leadline.administration.commands.run import run
+from leadline.administration.instance import Instance
+from leadline.administration.restore import restore
 from leadline.chat.events import Usage
 from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied
 from leadline.ids import new_uuid
 from leadline.ledger.books import Hold, Outcome
 from leadline.ledger.usage import UsageRecord
 from leadline.money import Ticks
-from leadline.operations.backup import BackupFailed, BackupRefused
-from leadline.operations.commands.run import run
-from leadline.operations.instance import Instance
-from leadline.operations.restore import restore
 from leadline.storage.closed import newest_schema, schema_of
 from leadline.storage.database import Database, DatabaseUnusable
 

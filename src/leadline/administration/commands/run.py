@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from leadline.administration.commands import accounts, credits, database, keys, models, usage
+from leadline.administration.commands.command import Command, Result
+from leadline.administration.instance import Instance
 from leadline.errors import InvalidRequest
-from leadline.operations.commands import accounts, credits, database, keys, models, usage
-from leadline.operations.commands.command import Command, Result
-from leadline.operations.instance import Instance
 
 _PARTS = (accounts, keys, credits, usage, models, database)
 COMMANDS: dict[str, Command] = {name: command for part in _PARTS for name, command in part.COMMANDS.items()}
