@@ -177,7 +177,7 @@ def scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Sc
     _stream(server, keys["limited"], "echo").read_to_end()
     used = json.dumps({"model": "echo", "messages": SAID}).encode()
     assert post(server.port, PATHS["openai"], keys["alice"], used, idempotency_key="used").status == 200
-    monkeypatch.setattr("leadline.dialects.exchange.LARGEST_BODY_BYTES", LARGEST_BYTES)
+    monkeypatch.setattr("leadline.web.exchange.LARGEST_BODY_BYTES", LARGEST_BYTES)
     yield server, keys
     server.loop.call_soon_threadsafe(server.engine.release.set)
     running[0].read_to_end()

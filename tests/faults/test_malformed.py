@@ -79,9 +79,9 @@ def test_whatever_is_wrong_with_a_request_is_refused_in_its_dialect_and_costs_no
     ("where", "bug", "found"),
     [
         ("leadline.dialects.openai.decode.stops_of", lambda body: (body.stop or "").split(), "may not be: 500"),
-        ("leadline.dialects.strict_json._object", dict, "should be refused: 200"),
-        ("leadline.dialects.strict_json._words", lambda types: types, "foreign words"),
-        ("leadline.dialects.strict_json._in_words", lambda *_: InvalidRequest("No."), "does not name"),
+        ("leadline.web.strict_json._object", dict, "should be refused: 200"),
+        ("leadline.web.strict_json._words", lambda types: types, "foreign words"),
+        ("leadline.web.strict_json._in_words", lambda *_: InvalidRequest("No."), "does not name"),
     ],
     ids=["a type that nobody checked", "a key that comes twice", "a library's words", "a refusal that names nothing"],
 )

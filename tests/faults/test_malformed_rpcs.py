@@ -12,10 +12,10 @@ from typing import Any
 import grpc
 import pytest
 
-from leadline.dialects.exchange import LARGEST_BODY_BYTES
 from leadline.dialects.xai.protos import METHODS
 from leadline.dialects.xai.server import HANDLERS
 from leadline.errors import InvalidRequest
+from leadline.web.exchange import LARGEST_BODY_BYTES
 from tests.conformance.xai.questions import ask, said
 from tests.conformance.xai.rpcs import DEADLINE_SECONDS, Outcome, bearer, call, plain_channel
 from tests.faults.rpc_mutants import CHAT, STREAM, Mutant, mutant

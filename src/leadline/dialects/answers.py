@@ -10,12 +10,12 @@ from typing import Any
 from leadline.chat.events import Started
 from leadline.chat.request import ChatRequest
 from leadline.clock import now_microseconds
-from leadline.dialects.exchange import Exchange, Headers
 from leadline.dialects.recordings import BATCHES_PER_TURN, STOPPING, Asked, Begin, Encoder, Recorder, record_once
 from leadline.errors import ClientGone, LeadlineError, RateLimits, Unavailable
 from leadline.serving.generation import Call, Generation, LookUp, nothing_more
 from leadline.serving.pipeline import Caller, Pipeline
 from leadline.serving.replays import Recording
+from leadline.web.exchange import Exchange, Headers
 
 # With nothing to send for this long, a keep-alive goes out. Until then an error still has its own status.
 KEEP_ALIVE_SECONDS = 10.0

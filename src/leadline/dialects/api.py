@@ -13,14 +13,14 @@ from leadline.clock import now_microseconds
 from leadline.dialects.anthropic import routes as anthropic
 from leadline.dialects.anthropic.errors import encode_error as anthropic_error
 from leadline.dialects.anthropic.limits import encode_limits as anthropic_limits
-from leadline.dialects.exchange import Exchange, Headers, Receive, Send
 from leadline.dialects.limits import encode_limits as openai_limits
 from leadline.dialects.openai import routes as openai
-from leadline.dialects.openai.errors import encode_error as openai_error
 from leadline.dialects.openai.keys import ROUTES as KEY_ROUTES
 from leadline.dialects.responses import routes as responses
 from leadline.errors import ClientGone, LeadlineError, NotFound, RateLimited, RateLimits, WrongMethod
 from leadline.serving.pipeline import Caller, Pipeline
+from leadline.web.errors import encode_error as openai_error
+from leadline.web.exchange import Exchange, Headers, Receive, Send
 
 _Endpoint = TypeVar("_Endpoint")
 Endpoint = Callable[[Pipeline, Caller, Exchange], Awaitable[None]]

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from leadline.dialects.exchange import Exchange
-from leadline.dialects.pages import Paging, page_of
 from leadline.serving.models import ModelCard
 from leadline.serving.pipeline import Caller, Pipeline
+from leadline.web.exchange import Exchange
+from leadline.web.pages import Paging, page_of
 
 EncodeModel = Callable[[ModelCard], dict[str, Any]]
 

@@ -5,7 +5,6 @@ from typing import Any, get_args
 
 import msgspec
 
-from leadline.dialects.pages import Paging
 from leadline.errors import (
     DeadlineExceeded,
     EngineFailed,
@@ -23,6 +22,7 @@ from leadline.errors import (
     Unauthenticated,
     Unavailable,
 )
+from leadline.web.pages import Paging
 
 Json = dict[str, Any]
 

@@ -227,7 +227,7 @@ def test_a_form_that_ends_too_early_is_a_400_and_leaves_nothing(server):
 
 
 def test_a_body_that_pauses_too_long_is_a_504_and_leaves_nothing(server, monkeypatch):
-    monkeypatch.setattr("leadline.dialects.exchange._BODY_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("leadline.web.exchange._BODY_PAUSE_SECONDS", 0.05)
     raw = Raw(server.port)
     raw.send(head(FILES, server.api_key, 2_000_000, content_type=FORM))
     raw.send(b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx')

@@ -23,8 +23,8 @@ from leadline.chat.request import (
     ToolResult,
 )
 from leadline.dialects.bounds import LONGEST_MODEL, LONGEST_STOP, MOST_STOPS, MOST_TOOLS
-from leadline.dialects.strict_json import convert
 from leadline.errors import InvalidRequest, ThreadsUnsupported
+from leadline.web.strict_json import convert
 
 # From so many tokens on a budget for thinking means an effort.
 _MEDIUM_BUDGET, _HIGH_BUDGET = 4096, 16384

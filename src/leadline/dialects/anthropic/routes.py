@@ -10,14 +10,14 @@ from leadline.dialects.anthropic.decode import Body, CountBody, to_count_request
 from leadline.dialects.anthropic.encode import KEEP_ALIVE, EventEncoder, ShownThoughts, encode_answer
 from leadline.dialects.anthropic.errors import encode_event
 from leadline.dialects.anthropic.limits import encode_limits
-from leadline.dialects.exchange import Exchange
 from leadline.dialects.field_names import naming
 from leadline.dialects.models import model_routes
-from leadline.dialects.pages import Paging
 from leadline.dialects.recordings import collected
-from leadline.dialects.strict_json import decode
 from leadline.serving.models import ModelCard
 from leadline.serving.pipeline import Caller, Pipeline
+from leadline.web.exchange import Exchange
+from leadline.web.pages import Paging
+from leadline.web.strict_json import decode
 
 # What the money path and the engines call a field -> what it is called here.
 _FIELDS = {

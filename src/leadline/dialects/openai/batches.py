@@ -7,19 +7,19 @@ import msgspec
 from msgspec import Meta
 
 from leadline.clock import rfc3339
-from leadline.dialects.exchange import Exchange
 from leadline.dialects.field_names import within
 from leadline.dialects.openai.decode import Body as ChatBody
 from leadline.dialects.openai.decode import to_request
 from leadline.dialects.openai.deferred import FUNCTIONS, encode_kept
-from leadline.dialects.openai.errors import encode_error
-from leadline.dialects.pages import integer
-from leadline.dialects.strict_json import convert, parse
 from leadline.errors import InvalidRequest
 from leadline.serving.batch_rows import Batch
 from leadline.serving.batches import MOST_ADDED, BatchRequest, NewRequest, Result
 from leadline.serving.codec import KeptAnswer
 from leadline.serving.pipeline import Caller, Pipeline
+from leadline.web.errors import encode_error
+from leadline.web.exchange import Exchange
+from leadline.web.pages import integer
+from leadline.web.strict_json import convert, parse
 
 Json = dict[str, Any]
 ON_A_PAGE, MOST_ON_A_PAGE = 100, 1_000

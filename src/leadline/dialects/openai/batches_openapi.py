@@ -8,7 +8,6 @@ from leadline.dialects.openai.answer_types import ChatCompletion, ErrorFacts
 from leadline.dialects.openai.batches import CHAT_ENDPOINT, MOST_ON_A_PAGE, ON_A_PAGE, AddBody, CreateBody
 from leadline.dialects.openai.openapi import COMPLETION
 from leadline.dialects.operation import OF_KEYS, OF_NAMED, OF_READS, Answer, Operation, Operations, page_queries
-from leadline.dialects.pages import Paging
 from leadline.errors import (
     BatchDamaged,
     DeadlineExceeded,
@@ -20,6 +19,7 @@ from leadline.errors import (
     RequestTooLarge,
     Unavailable,
 )
+from leadline.web.pages import Paging
 
 
 class BatchState(Answer):

@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 
 from leadline.dialects.answers import Form, record_exchange, send_recorded, start
-from leadline.dialects.exchange import Exchange
 from leadline.dialects.openai.decode import Body, to_request
 from leadline.dialects.openai.encode import encode_answer
 from leadline.dialects.recordings import Recorder
 from leadline.serving.codec import KeptAnswer
 from leadline.serving.pipeline import Caller, Pipeline
 from leadline.serving.replays import Recording
+from leadline.web.exchange import Exchange
 
 _JSON = b"application/json"
 # The note on a kept answer that is told in the words before `tools`.

@@ -12,14 +12,14 @@ from leadline.chat.request import ChatRequest, Vectors
 from leadline.dialects.answers import Form, answer_chat
 from leadline.dialects.base64_vectors import base64_of
 from leadline.dialects.bounds import LONGEST_MODEL
-from leadline.dialects.exchange import Exchange
 from leadline.dialects.limits import encode_limits
 from leadline.dialects.openai.encode import KEEP_ALIVE
-from leadline.dialects.openai.errors import encode_event
 from leadline.dialects.openai.prompts import WirePrompts, prompts_of
-from leadline.dialects.strict_json import decode
 from leadline.serving.generation import Generation
 from leadline.serving.pipeline import Caller, Pipeline
+from leadline.web.errors import encode_event
+from leadline.web.exchange import Exchange
+from leadline.web.strict_json import decode
 
 MOST_DIMENSIONS = 65_536
 _json = msgspec.json.Encoder()

@@ -12,14 +12,14 @@ from msgspec import Meta
 
 from leadline.clock import MICROSECONDS_PER_SECOND
 from leadline.dialects.answers import STALLED_SECONDS
-from leadline.dialects.exchange import Exchange, Headers
 from leadline.dialects.multipart import Multipart, boundary_of
-from leadline.dialects.pages import integer
 from leadline.errors import ClientGone, InvalidRequest
 from leadline.serving.file_rows import MOST_ON_A_PAGE, File, FileOrder, SortKey
 from leadline.serving.file_texts import text_of
 from leadline.serving.files import LARGEST_BYTES, Upload, file_too_large
 from leadline.serving.pipeline import Caller, Pipeline
+from leadline.web.exchange import Exchange, Headers
+from leadline.web.pages import integer
 
 Json = dict[str, Any]
 ON_A_PAGE = 100

@@ -1,9 +1,9 @@
 """What xAI's clients ask of their own key. It answers also for keys that may do nothing now: that is its purpose."""
 
 from leadline.clock import rfc3339
-from leadline.dialects.exchange import Exchange
 from leadline.serving.keys import KeyCard
 from leadline.serving.pipeline import Pipeline
+from leadline.web.exchange import Exchange
 
 Json = dict[str, object]
 

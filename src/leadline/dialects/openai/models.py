@@ -1,12 +1,12 @@
 """The models as OpenAI's and xAI's clients list them."""
 
 from leadline.chat.request import EFFORTS
-from leadline.dialects.exchange import Exchange
 from leadline.dialects.models import model_routes
-from leadline.dialects.pages import Paging
 from leadline.errors import ModelNotFound
 from leadline.serving.models import ModelCard
 from leadline.serving.pipeline import Caller, Pipeline
+from leadline.web.exchange import Exchange
+from leadline.web.pages import Paging
 
 Json = dict[str, object]
 # OpenAI's list has no pages: all are on one, unless a client asks otherwise.

@@ -3,7 +3,6 @@
 from functools import partial
 
 from leadline.dialects.answers import Form, answer_chat
-from leadline.dialects.exchange import Exchange
 from leadline.dialects.field_names import naming
 from leadline.dialects.limits import encode_limits
 from leadline.dialects.openai import batches, files, models
@@ -15,12 +14,13 @@ from leadline.dialects.openai.deferred import defer_chat, show_deferred_completi
 from leadline.dialects.openai.embeddings import create_embeddings
 from leadline.dialects.openai.encode import KEEP_ALIVE, ChunkEncoder, encode_answer
 from leadline.dialects.openai.encode_completion import CompletionEncoder, encode_completion
-from leadline.dialects.openai.errors import encode_event
 from leadline.dialects.openai.tokenize import tokenize_text
 from leadline.dialects.recordings import collected
-from leadline.dialects.strict_json import decode
 from leadline.serving.generation import Generation
 from leadline.serving.pipeline import Caller, Pipeline
+from leadline.web.errors import encode_event
+from leadline.web.exchange import Exchange
+from leadline.web.strict_json import decode
 
 # Of those who call tools by the words before `tools`.
 _FUNCTION_FIELDS = {"tools[].function.parameters": "functions[].parameters", "tools": "functions"}

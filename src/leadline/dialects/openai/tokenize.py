@@ -6,9 +6,9 @@ import msgspec
 from msgspec import Meta
 
 from leadline.dialects.bounds import LONGEST_MODEL
-from leadline.dialects.exchange import Exchange
-from leadline.dialects.strict_json import decode
 from leadline.serving.pipeline import Caller, Pipeline
+from leadline.web.exchange import Exchange
+from leadline.web.strict_json import decode
 
 
 class Body(msgspec.Struct):

@@ -7,8 +7,8 @@ from msgspec import Meta
 
 from leadline.chat.request import ChatRequest, Effort, JsonFormat, Message, Sampling, Text, Tool, ToolChoice
 from leadline.dialects.bounds import LONGEST_MODEL, MOST_TOOLS
-from leadline.dialects.strict_json import convert
 from leadline.errors import InvalidRequest
+from leadline.web.strict_json import convert
 
 Json = dict[str, Any]
 _LOGPROBS = "message.output_text.logprobs"

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import msgspec
 
 from leadline.chat.request import Block, Image, Message, Reasoning, Text, ToolCall, ToolResult
-from leadline.dialects.strict_json import convert
 from leadline.dialects.tool_arguments import arguments_of
 from leadline.errors import InvalidRequest
+from leadline.web.strict_json import convert
 
 Json = dict[str, Any]
 

@@ -7,19 +7,19 @@ from typing import Any
 
 from leadline.chat.request import ChatRequest
 from leadline.dialects.answers import Form, answer_chat
-from leadline.dialects.exchange import Exchange, Headers
 from leadline.dialects.field_names import naming
-from leadline.dialects.pages import Paging, integer, page_of
 from leadline.dialects.responses.decode import Body, echo, to_request, wants_encrypted_reasoning
 from leadline.dialects.responses.encode import ResponseEncoder
 from leadline.dialects.responses.items import Json, read_items, to_messages
 from leadline.dialects.responses.kept import StoredResponse
 from leadline.dialects.responses.stored import conversation_of, find_response
 from leadline.dialects.responses.stream import KEEP_ALIVE
-from leadline.dialects.strict_json import decode
 from leadline.errors import InvalidRequest, NotFound, RateLimits
 from leadline.serving.generation import Generation
 from leadline.serving.pipeline import Caller, Pipeline
+from leadline.web.exchange import Exchange, Headers
+from leadline.web.pages import Paging, integer, page_of
+from leadline.web.strict_json import decode
 
 EncodeLimits = Callable[[RateLimits, int], Headers]
 # What the money path and the engines call a field -> what it is called here.

@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 from leadline.chat.request import ChatRequest, Effort, JsonFormat, Message, Tool, ToolChoice
 from leadline.dialects.bounds import MOST_TOOLS
-from leadline.dialects.strict_json import parse
 from leadline.dialects.xai.fields import (
     choices_of,
     model_of,
@@ -17,6 +16,7 @@ from leadline.dialects.xai.fields import (
 )
 from leadline.dialects.xai.protos import chat
 from leadline.errors import InvalidRequest
+from leadline.web.strict_json import parse
 
 _LONGEST_TOOL_NAME = 200
 _MOST_LOGPROBS = 20

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from leadline.dialects.exchange import UPLOAD_SECONDS
 from leadline.dialects.field_names import naming
 from leadline.dialects.xai.fields import optional
 from leadline.dialects.xai.protos import files
@@ -13,6 +12,7 @@ from leadline.dialects.xai.rpc import Rpc
 from leadline.errors import DeadlineExceeded, InvalidRequest, WrongMethod
 from leadline.serving.file_rows import File, FileOrder, SortKey
 from leadline.serving.file_texts import text_of
+from leadline.web.exchange import UPLOAD_SECONDS
 
 _ON_A_PAGE = 100
 _PIECE_BYTES = 256 * 1024

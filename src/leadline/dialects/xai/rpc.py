@@ -19,9 +19,7 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 
 from leadline.clock import now_microseconds
-from leadline.dialects.exchange import LARGEST_BODY_BYTES
 from leadline.dialects.limits import encode_limits
-from leadline.dialects.presented import presented_key, told
 from leadline.dialects.recordings import STOPPING
 from leadline.dialects.xai.wire import refuse_crowds
 from leadline.errors import (
@@ -37,6 +35,8 @@ from leadline.errors import (
 from leadline.ids import new_uuid
 from leadline.serving.generation import Call, Generation, LookUp, nothing_more
 from leadline.serving.pipeline import Caller, Pipeline
+from leadline.web.exchange import LARGEST_BODY_BYTES
+from leadline.web.presented import presented_key, told
 
 # A client that takes nothing for this long is given up; one that sends a stream may pause for so long.
 STALLED_SECONDS = 30.0

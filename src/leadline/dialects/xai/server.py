@@ -12,10 +12,10 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 import grpc.aio
 
-from leadline.dialects.exchange import LARGEST_BODY_BYTES
 from leadline.dialects.xai import batches, chat, files, health, keys, models, reflection, sample, tokenize
 from leadline.dialects.xai.service import Service
 from leadline.serving.pipeline import Pipeline
+from leadline.web.exchange import LARGEST_BODY_BYTES
 
 # Clients ping every 30 s, also while a call is silent for minutes: they are never told that this is too much, or they
 # would send the call again. A message may be as large as a body over HTTP; the rest is its frame.

@@ -14,13 +14,13 @@ from typing import Any, NoReturn
 
 import grpc
 
-from leadline.dialects.presented import told
 from leadline.dialects.recordings import STOPPING
 from leadline.dialects.xai.errors import code_of
 from leadline.dialects.xai.protos import METHODS, message_class
 from leadline.dialects.xai.rpc import STALLED_SECONDS, Handlers, Rpc, only_message, parsed, serialized
 from leadline.errors import ClientGone, LeadlineError, Unavailable, WrongMethod
 from leadline.serving.pipeline import Pipeline
+from leadline.web.presented import told
 
 _UNREAD = f"Nothing of the answer was read for {STALLED_SECONDS:g} s, so it was ended. Read it as it comes."
 _FAREWELL_SECONDS = 1.0

@@ -1,4 +1,4 @@
-"""One HTTP request and its answer over ASGI, for every dialect that speaks HTTP. Sizes and waits are bounded here."""
+"""One HTTP request and its answer over ASGI, for every API that speaks HTTP. Sizes and waits are bounded here."""
 
 import asyncio
 import uuid
@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from leadline.dialects.presented import presented_key, told
 from leadline.errors import ClientGone, DeadlineExceeded, LeadlineError, NotJson, RequestTooLarge
 from leadline.ids import new_uuid
+from leadline.web.presented import presented_key, told
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -85,12 +85,12 @@ class Exchange:
         bearer, plain = self.header(b"authorization"), self.header(b"x-api-key")
         return presented_key([bearer or ""], [plain or ""])
 
-    async def json_body(self) -> bytes:
+    async def json_body(self, most_bytes: int | None = None) -> bytes:
         """The whole body, which must say that it is JSON."""
         content_type = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
         if content_type != "application/json":
             raise NotJson("Send the body as JSON, with the header `Content-Type: application/json`.")
-        self.body = await self._body()
+        self.body = await self._body(LARGEST_BODY_BYTES if most_bytes is None else most_bytes)
         return self.body
 
     async def pieces(self, most_bytes: int, too_large: LeadlineError) -> AsyncGenerator[bytes, None]:
@@ -179,10 +179,10 @@ class Exchange:
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
-    async def _body(self) -> bytes:
+    async def _body(self, most_bytes: int) -> bytes:
         length = self.header(b"content-length")
-        if length is not None and length.isdigit() and int(length) > LARGEST_BODY_BYTES:
-            raise _too_large()
+        if length is not None and length.isdigit() and int(length) > most_bytes:
+            raise _too_large(most_bytes)
         pieces: list[bytes] = []
         size = 0
         now = asyncio.get_running_loop().time
@@ -195,8 +195,8 @@ class Exchange:
                         raise ClientGone
                     pieces.append(message.get("body", b""))
                     size += len(pieces[-1])
-                    if size > LARGEST_BODY_BYTES:
-                        raise _too_large()
+                    if size > most_bytes:
+                        raise _too_large(most_bytes)
                     if not message.get("more_body", False):
                         self._whole = True
                         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -205,7 +205,7 @@ class Exchange:
             raise DeadlineExceeded("The body of the request did not arrive in time.") from None
 
 
-def _too_large() -> RequestTooLarge:
+def _too_large(most_bytes: int) -> RequestTooLarge:
     return RequestTooLarge(
-        f"The body of the request is larger than {LARGEST_BODY_BYTES // 1024**2} MiB. Send less at once."
+        f"The body of the request is larger than {most_bytes // 1024**2} MiB. Send less at once."
     )
