@@ -26,7 +26,7 @@ from leadline.config import Limit
 from leadline.ids import new_uuid
 from leadline.ledger.books import Hold, Outcome
 from leadline.ledger.ledger import Ledger
-from leadline.ledger.usage import UsageBook, UsageRecord
+from leadline.ledger.usage import COUNTS, UsageBook, UsageRecord
 from leadline.limits.limiter import Limiter
 from leadline.money import Ticks, usd
 from leadline.storage.database import Database, Write
@@ -259,9 +259,10 @@ def _fill(path: Path, requests: int) -> None:
         " FROM n",
         (requests, now - 60 * MICROSECONDS_PER_DAY, 60 * MICROSECONDS_PER_DAY // requests),
     )
-    for table, length in (("usage_hours", 3_600_000_000), ("usage_days", 86_400_000_000)):
+    for table, period, length in (("usage_hours", "hour", 3_600_000_000), ("usage_days", "day", 86_400_000_000)):
         connection.execute(
-            f"INSERT INTO {table} SELECT meter_id, at / {length}, COUNT(*), 0, 0, SUM(prompt_tokens),"
+            f"INSERT INTO {table} (meter_id, {period}, {', '.join(COUNTS)})"
+            f" SELECT meter_id, at / {length}, COUNT(*), 0, 0, SUM(prompt_tokens),"
             " SUM(cached_tokens), SUM(image_tokens), SUM(output_tokens), SUM(reasoning_tokens), SUM(cost_ticks)"
             " FROM usage_records GROUP BY 1, 2"
         )

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from leadline.chat.events import Usage
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
+from leadline.ledger.token_costs import add_costs
 from leadline.storage.database import Database, DatabaseUnusable, Row, Transaction, Write
 
 Status = Literal["finished", "interrupted", "failed", "refused"]
 Group = Literal["model", "key", "endpoint", "day", "hour"]
+LogStatus = Literal["finished", "interrupted", "failed", "refused", "rate limited", "no credits"]
 
 # Organisation, key, model, endpoint.
 _Place = tuple[str, str, str, str]
@@ -24,6 +26,10 @@ _ENDED = (
     "total_milliseconds",
 )
 COUNTS = ("requests", "failed", "refused", *_TOKENS, "cost_ticks")
+# In the order of the numbers by which the index of records knows them.
+LOG_STATUSES: tuple[LogStatus, ...] = get_args(LogStatus)
+RATE_LIMITED = ("rate_limited", "credits_held")
+NO_CREDITS = ("insufficient_credits", "key_cap_spent")
 _GROUPED = {"model": "model", "key": "key_id", "endpoint": "endpoint", "day": "day", "hour": "hour"}
 
 
@@ -133,6 +139,10 @@ def _add_to(table: str, period: str) -> str:
     )
 
 
+# Of `usage_records r` and `meters m`.
+RECORD_COLUMNS = "m.organisation_id, r.request_id, m.key_id, m.model, m.endpoint, " + ", ".join(
+    f"r.{name}" for name in _ENDED
+)
 _INSERT_RECORD = (
     f"INSERT INTO usage_records (request_id, meter_id, {', '.join(_ENDED)}) VALUES ({_placeholders(2 + len(_ENDED))})"
 )
@@ -144,6 +154,10 @@ _DELETE_RECORD_OF = "DELETE FROM records_of WHERE organisation_id = $1 AND reque
 _INDEXED_UP_TO_NEWEST = (
     "UPDATE facts SET value = (SELECT COALESCE(MAX(number), 0) FROM usage_records)"
     " WHERE name = 'records_indexed' AND value > (SELECT COALESCE(MAX(number), 0) FROM usage_records)"
+)
+_OUTCOME = (
+    "CASE WHEN r.status = 'finished' THEN 0 WHEN r.status = 'interrupted' THEN 1 WHEN r.status = 'failed' THEN 2"
+    f" WHEN r.error IN {RATE_LIMITED} THEN 4 WHEN r.error IN {NO_CREDITS} THEN 5 ELSE 3 END"
 )
 _FIND_METER = "SELECT id FROM meters WHERE organisation_id = $1 AND key_id = $2 AND model = $3 AND endpoint = $4"
 _INSERT_METER = "INSERT INTO meters (organisation_id, key_id, model, endpoint) VALUES ($1, $2, $3, $4)"
@@ -180,16 +194,15 @@ class UsageBook:
         writes, the last ones may be missing."""
         with suppress(DatabaseUnusable):
             await self._database.together(index_records, None)
-        columns = ", ".join(f"r.{name}" for name in _ENDED)
         rows = await self._database.rows(
-            f"SELECT m.organisation_id, r.request_id, m.key_id, m.model, m.endpoint, {columns} FROM records_of o"
+            f"SELECT {RECORD_COLUMNS} FROM records_of o"
             " JOIN usage_records r ON r.number = o.number JOIN meters m ON m.id = r.meter_id"
             " WHERE o.organisation_id = $1 AND o.request_id < $2 ORDER BY o.request_id DESC LIMIT $3",
             organisation_id,
             before if before is not None else "~",
             limit,
         )
-        return [_record_of(row) for row in rows]
+        return [record_of(row) for row in rows]
 
     async def prune(self, before: int) -> None:
         """Delete the records of requests that ended before `before` (microseconds), some at a time. Sums and entries
@@ -213,16 +226,20 @@ class UsageBook:
 
 
 def index_records(transaction: Transaction, _: Sequence[None]) -> None:
-    """Note whose records were written since the last time. A request that was run again, as one of a batch
-    can be, is found by its newest record."""
+    """Note whose records were written since the last time, how they ended, and what their tokens cost by class. A
+    request that was run again, as one of a batch can be, is found by its newest record."""
+    add_costs(transaction)
     transaction.write(
         Write(
-            "INSERT INTO records_of (organisation_id, request_id, number)"
-            " SELECT m.organisation_id, r.request_id, MAX(r.number) FROM usage_records r"
+            "INSERT INTO records_of (organisation_id, request_id, number, meter_id, outcome)"
+            f" SELECT n.organisation_id, r.request_id, r.number, r.meter_id, {_OUTCOME} FROM"
+            " (SELECT m.organisation_id, MAX(r.number) AS number FROM usage_records r"
             " JOIN meters m ON m.id = r.meter_id"
             " WHERE r.number > (SELECT value FROM facts WHERE name = 'records_indexed')"
-            " GROUP BY m.organisation_id, r.request_id ORDER BY m.organisation_id, r.request_id"
-            " ON CONFLICT (organisation_id, request_id) DO UPDATE SET number = excluded.number",
+            " GROUP BY m.organisation_id, r.request_id) n"
+            " JOIN usage_records r ON r.number = n.number WHERE true ORDER BY n.organisation_id, r.request_id"
+            " ON CONFLICT (organisation_id, request_id) DO UPDATE SET number = excluded.number,"
+            " meter_id = excluded.meter_id, outcome = excluded.outcome",
             rows=None,
         )
     )
@@ -234,7 +251,8 @@ def index_records(transaction: Transaction, _: Sequence[None]) -> None:
     )
 
 
-def _record_of(row: Row) -> UsageRecord:
+def record_of(row: Row) -> UsageRecord:
+    """From RECORD_COLUMNS."""
     organisation_id, request_id, key_id, model, endpoint, *ended = row
     facts = dict(zip(_ENDED, ended, strict=True))
     usage = Usage(**{name: facts.pop(name) for name in _TOKENS})
