@@ -206,6 +206,4 @@ class Exchange:
 
 
 def _too_large(most_bytes: int) -> RequestTooLarge:
-    return RequestTooLarge(
-        f"The body of the request is larger than {most_bytes // 1024**2} MiB. Send less at once."
-    )
+    return RequestTooLarge(f"The body of the request is larger than {most_bytes // 1024**2} MiB. Send less at once.")
