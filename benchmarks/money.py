@@ -19,6 +19,7 @@ import apsw
 import uvloop
 
 from benchmarks.report import Goal, Machine
+from leadline.accounts.actor import COMMAND_LINE
 from leadline.accounts.keys import ApiKeys
 from leadline.chat.events import Usage
 from leadline.clock import MICROSECONDS_PER_DAY, now_microseconds
@@ -191,7 +192,7 @@ async def _checks(path: Path) -> list[Figure]:
     database = Database(path)
     await database.commit(Write("INSERT INTO organisations (id, name, created_at) VALUES ('org', 'org', 1)"))
     keys = ApiKeys(database, b"pepper" * 6)
-    _, text = await keys.create("org", "bench")
+    _, text = await keys.create("org", "bench", COMMAND_LINE)
     limiter = Limiter(Limit(requests_per_minute=10**9, tokens_per_minute=10**12))
 
     def both() -> None:

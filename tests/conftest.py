@@ -37,7 +37,7 @@ def cheap_passwords() -> Iterator[None]:
     """Within this process; the command line's own processes hash as always."""
     with pytest.MonkeyPatch.context() as patch:
         cheap = partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
-        patch.setattr("leadline.accounts.organisations.PasswordHasher", cheap)
+        patch.setattr("leadline.accounts.passwords.PasswordHasher", cheap)
         yield
 
 

@@ -49,6 +49,7 @@ def test_a_key_is_shown_with_all_that_it_may_do(leadline: Keys) -> None:
         "redacted": f"{text[:11]}…{text[-4:]}",
         "state": "active",
         "created_at": made["created_at"],
+        "created_by": None,
         "expires_at": "2999-03-31T23:59:59.999Z",
         "endpoints": ["chat", "models"],
         "models": ["grok-*", "tiny"],

@@ -2,20 +2,126 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from leadline.accounts.actor import Actor
 from leadline.ids import new_id
-from leadline.storage.database import Value, Write
+from leadline.storage.database import Database, Row, Value, Write
 
-# The actor of every command: whoever may use the data folder.
-COMMAND_LINE = "command line"
+MOST_ROWS = 200
+Fields = Mapping[str, Value]
 
 
 def audited(
-    at: int, actor: str, action: str, subject: str, changes: tuple[Mapping[str, Value], Mapping[str, Value]]
+    at: int, actor: Actor, action: str, subject: str, changes: tuple[Fields, Fields], organisation_id: str = ""
 ) -> Write:
-    """The row of an action on a subject (an id). `changes` are the fields before and after it; `at` in microseconds."""
+    """The row of an action on a subject (an id). `changes` are the fields before and after it; `at` in microseconds.
+    Without an organisation it is in the instance's log alone."""
     before, after = (json.dumps(fields, ensure_ascii=False) for fields in changes)
     return Write(
-        "INSERT INTO audit_log (id, at, actor, action, subject, before, after) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        (new_id("aud"), at, actor, action, subject, before, after),
+        "INSERT INTO audit_log (id, at, actor, action, subject, before, after, actor_name, address, organisation_id)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        (
+            *(new_id("aud"), at, actor.id, action, subject, before, after),
+            *(actor.name, actor.address, organisation_id),
+        ),
     )
+
+
+def differences(before: Fields, after: Fields) -> tuple[Fields, Fields]:
+    """Both, without what is the same in both."""
+    changed = [name for name in after if before.get(name) != after[name]]
+    return {name: before.get(name) for name in changed}, {name: after[name] for name in changed}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One action. `before` and `after` have the fields that changed."""
+
+    id: str
+    at: int
+    actor: str
+    actor_name: str
+    address: str
+    organisation_id: str
+    action: str
+    subject: str
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilters:
+    """What rows must be like; nothing: however they are. `text` stands in subject, actor's name or changes; times are
+    in microseconds, `until` the first one that is too late."""
+
+    actor: str = ""
+    action: str = ""
+    text: str = ""
+    since: int | None = None
+    until: int | None = None
+
+
+class AuditLog:
+    """Reads the log, the newest row first."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def rows(
+        self,
+        organisation_id: str | None,
+        filters: AuditFilters = AuditFilters(),
+        before: str | None = None,
+        limit: int = 50,
+    ) -> list[AuditRow]:
+        """Those of an organisation, or of all and of the instance (None). `before` is the id of a page's last row."""
+        conditions, values = _conditions(organisation_id, filters, before)
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        found = await self._database.rows(
+            "SELECT id, at, actor, actor_name, address, organisation_id, action, subject, before, after"
+            f" FROM audit_log{where} ORDER BY id DESC LIMIT ${len(values) + 1}",
+            *values,
+            max(1, min(limit, MOST_ROWS)),
+        )
+        return [_row_of(row) for row in found]
+
+    async def actions(self, organisation_id: str | None) -> list[str]:
+        """The actions that the log has, by name."""
+        where, values = ("", ()) if organisation_id is None else (" WHERE organisation_id = $1", (organisation_id,))
+        found = await self._database.rows(f"SELECT DISTINCT action FROM audit_log{where} ORDER BY action", *values)
+        return [action for (action,) in found]
+
+
+def _row_of(row: Row) -> AuditRow:
+    row_id, at, actor, actor_name, address, organisation_id, action, subject, before, after = row
+    return AuditRow(
+        *(row_id, at, actor, actor_name, address, organisation_id, action, subject),
+        before=json.loads(before),
+        after=json.loads(after),
+    )
+
+
+def _conditions(
+    organisation_id: str | None, filters: AuditFilters, before: str | None
+) -> tuple[list[str], list[Value]]:
+    wanted: list[tuple[str, Value]] = []
+    if organisation_id is not None:
+        wanted.append(("organisation_id = {}", organisation_id))
+    if before is not None:
+        wanted.append(("id < {}", before))
+    if filters.actor:
+        wanted.append(("actor = {}", filters.actor))
+    if filters.action:
+        wanted.append(("action = {}", filters.action))
+    if filters.since is not None:
+        wanted.append(("at >= {}", filters.since))
+    if filters.until is not None:
+        wanted.append(("at < {}", filters.until))
+    if filters.text:
+        escaped = filters.text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        fields = ("subject", "actor_name", "before", "after")
+        wanted.append((" OR ".join(f"LOWER({field}) LIKE {{0}} ESCAPE '\\'" for field in fields), f"%{escaped}%"))
+    conditions = [f"({condition.format(f'${number}')})" for number, (condition, _) in enumerate(wanted, 1)]
+    return conditions, [value for _, value in wanted]

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
+from leadline.accounts.actor import Actor
+from leadline.accounts.audit_log import Fields, audited, differences
 from leadline.clock import Clock, now_microseconds, rfc3339
 from leadline.config import Limit
 from leadline.errors import InvalidRequest, NotFound, Unauthenticated
 from leadline.money import SpendCap, Ticks
-from leadline.storage.database import Database, Value, Write
+from leadline.storage.database import Conflict, Database, Value, Write
 
 ENDPOINTS = frozenset({"chat", "sample", "embed", "tokenize", "models", "image", "files", "batch"})
 NO_LIMIT = Limit(requests_per_second=0, requests_per_minute=0, tokens_per_minute=0, concurrent_requests=0)
@@ -50,7 +52,8 @@ class KeyOptions:
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key without its secret. Times are in microseconds. An empty set means all; `models` are names or aliases as
-    they were given. Until `previous_expires_at` the secret before the last rotation works too."""
+    they were given. Until `previous_expires_at` the secret before the last rotation works too. `created_by` is a user's
+    id, or nothing where it was the command line."""
 
     id: str
     organisation_id: str
@@ -66,6 +69,7 @@ class ApiKey:
     limit: Limit | None = None
     previous_expires_at: int | None = None
     modified_at: int = 0
+    created_by: str = ""
 
     def state(self, now: int) -> State:
         if self.revoked_at is not None:
@@ -108,15 +112,16 @@ class ApiKeys:
 
     async def load(self) -> None:
         rows = await self._database.rows(
-            "SELECT digest, previous_digest, last_used_at, modified_at,"
+            "SELECT digest, previous_digest, last_used_at, modified_at, created_by,"
             " id, organisation_id, name, last_four, created_at, disabled_at, revoked_at, expires_at, endpoints, models,"
             " cap_ticks, cap_period, requests_per_second, requests_per_minute, tokens_per_minute, concurrent_requests,"
             " previous_expires_at FROM api_keys"
         )
-        for digest, previous_digest, last_used_at, modified_at, *row in rows:
+        for digest, previous_digest, last_used_at, modified_at, created_by, *row in rows:
             previous = bytes.fromhex(previous_digest) if previous_digest is not None else None
             key = _key_of(row)
-            key = self._add(replace(key, modified_at=modified_at or key.created_at), bytes.fromhex(digest), previous)
+            key = replace(key, modified_at=modified_at or key.created_at, created_by=created_by)
+            self._add(key, bytes.fromhex(digest), previous)
             if last_used_at is not None:
                 self._last_used[key.id] = last_used_at
 
@@ -149,25 +154,31 @@ class ApiKeys:
             raise Unauthenticated(f"The API key of this request is {state}.")
         return key
 
-    async def create(self, organisation_id: str, options: KeyOptions | str) -> tuple[ApiKey, str]:
+    async def create(self, organisation_id: str, options: KeyOptions | str, actor: Actor) -> tuple[ApiKey, str]:
         """A new key and its text, which is never to be had again. A name alone: a key that may do everything."""
         if isinstance(options, str):
             options = KeyOptions(options)
         public_id = _characters(8)
         text = _new_text(public_id)
         now = self.clock()
-        bare = ApiKey(public_id, organisation_id, options.name, text[-4:], now, modified_at=now)
+        bare = ApiKey(
+            public_id, organisation_id, options.name, text[-4:], now, modified_at=now, created_by=actor.user_id
+        )
         key, digest = _with(bare, options), self._digest(text)
         write = Write(
             "INSERT INTO api_keys (id, organisation_id, digest, last_four, created_at, name, expires_at, endpoints,"
             " models, cap_ticks, cap_period, requests_per_second, requests_per_minute, tokens_per_minute,"
-            " concurrent_requests, modified_at)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
-            (key.id, organisation_id, digest.hex(), key.last_four, now, *_option_values(options), now),
+            " concurrent_requests, modified_at, created_by)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+            (
+                *(key.id, organisation_id, digest.hex(), key.last_four, now, *_option_values(options)),
+                *(now, key.created_by),
+            ),
         )
-        return await self._commit(write, lambda: self._add(key, digest, None)), text
+        row = self._audited(actor, "keys create", key, ({}, _fields(key)))
+        return await self._commit((write, row), lambda: self._add(key, digest, None)), text
 
-    async def change(self, key: ApiKey, options: KeyOptions) -> ApiKey:
+    async def change(self, key: ApiKey, options: KeyOptions, actor: Actor) -> ApiKey:
         """Put `options` in the place of the key's own."""
         write = Write(
             "UPDATE api_keys SET name = $1, expires_at = $2, endpoints = $3, models = $4, cap_ticks = $5,"
@@ -175,9 +186,11 @@ class ApiKeys:
             " concurrent_requests = $10, modified_at = $11 WHERE id = $12",
             (*_option_values(options), now := self.clock(), key.id),
         )
-        return await self._change(key, write, lambda known: _with(replace(known, modified_at=now), options))
+        changes = differences(_fields(self._by_id[key.id]), _fields(_with(key, options)))
+        writes = write, self._audited(actor, "keys change", key, changes)
+        return await self._change(key, writes, lambda known: _with(replace(known, modified_at=now), options))
 
-    async def rotate(self, key: ApiKey, overlap_microseconds: int) -> tuple[ApiKey, str]:
+    async def rotate(self, key: ApiKey, overlap_microseconds: int, actor: Actor) -> tuple[ApiKey, str]:
         """The key with a new secret, and its text. The present secret works until the overlap ends, an older one stops
         at once."""
         text, now = _new_text(key.id), self.clock()
@@ -197,40 +210,38 @@ class ApiKeys:
             " modified_at = $4 WHERE id = $5",
             (stops_at, digest.hex(), last_four, now, key.id),
         )
-        return await self._commit(write, remember), text
+        changes = {"last_four": key.last_four}, {"last_four": last_four, "previous_expires_at": rfc3339(stops_at)}
+        return await self._commit((write, self._audited(actor, "keys rotate", key, changes)), remember), text
 
-    async def disable(self, key: ApiKey) -> ApiKey:
+    async def disable(self, key: ApiKey, actor: Actor) -> ApiKey:
         """Until it is enabled. A second time changes nothing."""
         now = self.clock()
         write = Write(
             "UPDATE api_keys SET disabled_at = $1, modified_at = $1 WHERE id = $2 AND disabled_at IS NULL",
             (now, key.id),
-            rows=None,
         )
+        writes = write, self._audited(actor, "keys disable", key, ({"disabled": False}, {"disabled": True}))
+        return await self._change_once(key, writes, lambda known: replace(known, disabled_at=now, modified_at=now))
 
-        def disabled(known: ApiKey) -> ApiKey:
-            return known if known.disabled_at is not None else replace(known, disabled_at=now, modified_at=now)
-
-        return await self._change(key, write, disabled)
-
-    async def enable(self, key: ApiKey) -> ApiKey:
+    async def enable(self, key: ApiKey, actor: Actor) -> ApiKey:
+        """A second time changes nothing."""
         now = self.clock()
-        write = Write("UPDATE api_keys SET disabled_at = NULL, modified_at = $1 WHERE id = $2", (now, key.id))
-        return await self._change(key, write, lambda known: replace(known, disabled_at=None, modified_at=now))
+        write = Write(
+            "UPDATE api_keys SET disabled_at = NULL, modified_at = $1 WHERE id = $2 AND disabled_at IS NOT NULL",
+            (now, key.id),
+        )
+        writes = write, self._audited(actor, "keys enable", key, ({"disabled": True}, {"disabled": False}))
+        return await self._change_once(key, writes, lambda known: replace(known, disabled_at=None, modified_at=now))
 
-    async def revoke(self, key: ApiKey) -> ApiKey:
+    async def revoke(self, key: ApiKey, actor: Actor) -> ApiKey:
         """For good: a revoked key cannot be enabled. A second time changes nothing."""
         now = self.clock()
         write = Write(
             "UPDATE api_keys SET revoked_at = $1, modified_at = $1 WHERE id = $2 AND revoked_at IS NULL",
             (now, key.id),
-            rows=None,
         )
-
-        def revoked(known: ApiKey) -> ApiKey:
-            return known if known.revoked_at is not None else replace(known, revoked_at=now, modified_at=now)
-
-        return await self._change(key, write, revoked)
+        writes = write, self._audited(actor, "keys revoke", key, ({"revoked": False}, {"revoked": True}))
+        return await self._change_once(key, writes, lambda known: replace(known, revoked_at=now, modified_at=now))
 
     def find_by_id(self, key_id: str) -> ApiKey | None:
         return self._by_id.get(key_id)
@@ -265,15 +276,25 @@ class ApiKeys:
             sql = "UPDATE api_keys SET last_used_at = $1 WHERE id = $2"
             await self._database.commit(*(Write(sql, (at, key_id), rows=None) for key_id, at in used.items()))
 
-    async def _change(self, key: ApiKey, write: Write, changed: Callable[[ApiKey], ApiKey]) -> ApiKey:
+    async def _change(self, key: ApiKey, writes: Sequence[Write], changed: Callable[[ApiKey], ApiKey]) -> ApiKey:
         """Change the key as it is known after the commit: the caller's copy may be older than another change."""
-        return await self._commit(write, lambda: self._remember(changed(self._by_id[key.id])))
+        return await self._commit(writes, lambda: self._remember(changed(self._by_id[key.id])))
 
-    async def _commit(self, write: Write, remember: Callable[[], ApiKey]) -> ApiKey:
+    async def _change_once(self, key: ApiKey, writes: Sequence[Write], changed: Callable[[ApiKey], ApiKey]) -> ApiKey:
+        """As `_change`, where the disk may say that it is so already."""
+        try:
+            return await self._change(key, writes, changed)
+        except Conflict:
+            return self._by_id[key.id]
+
+    def _audited(self, actor: Actor, action: str, key: ApiKey, changes: tuple[Fields, Fields]) -> Write:
+        return audited(self.clock(), actor, action, key.id, changes, key.organisation_id)
+
+    async def _commit(self, writes: Sequence[Write], remember: Callable[[], ApiKey]) -> ApiKey:
         """Commit and remember, as one: where the caller is cancelled meanwhile, both still happen."""
 
         async def both() -> ApiKey:
-            await self._database.commit(write)
+            await self._database.commit(*writes)
             return remember()
 
         commit = asyncio.create_task(both())
@@ -359,6 +380,23 @@ def _with(key: ApiKey, options: KeyOptions) -> ApiKey:
         limit=_limit(options.limit),
         expires_at=options.expires_at,
     )
+
+
+def _fields(key: ApiKey) -> dict[str, Value]:
+    """What its organisation decided about a key, for the audit log."""
+    limit = key.limit or NO_LIMIT
+    return {
+        "name": key.name,
+        "endpoints": ", ".join(sorted(key.endpoints)) or "all",
+        "models": ", ".join(sorted(key.models)) or "all",
+        "cap_ticks": key.cap.ticks if key.cap is not None else None,
+        "cap_period": key.cap.period if key.cap is not None else None,
+        "expires_at": rfc3339(key.expires_at) if key.expires_at is not None else None,
+        "requests_per_second": limit.requests_per_second,
+        "requests_per_minute": limit.requests_per_minute,
+        "tokens_per_minute": limit.tokens_per_minute,
+        "concurrent_requests": limit.concurrent_requests,
+    }
 
 
 def _limit(limit: Limit | None) -> Limit | None:

@@ -11,8 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from leadline.accounts.audit_log import AuditLog
+from leadline.accounts.guard import Guard
 from leadline.accounts.keys import ApiKeys
+from leadline.accounts.links import Links
 from leadline.accounts.organisations import Organisations
+from leadline.accounts.passwords import Passwords
+from leadline.accounts.sessions import Sessions
+from leadline.accounts.users import Users
 from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, load
 from leadline.engines.engine import Engine
@@ -43,6 +49,12 @@ class Instance:
     ledger: Ledger
     keys: ApiKeys
     organisations: Organisations
+    passwords: Passwords
+    users: Users
+    sessions: Sessions
+    links: Links
+    guard: Guard
+    audit_log: AuditLog
     prices: PriceBook
     sealer: Sealer
     base_url: str
@@ -60,20 +72,26 @@ class Instance:
             pepper = hashlib.blake2b(secret, person=b"leadline-pepper").digest()
             database = Database(data / "leadline.db")
             ledger, keys, prices = Ledger(database), ApiKeys(database, pepper), PriceBook(database)
-            organisations = Organisations(database)
-            await asyncio.gather(ledger.load(), keys.load(), prices.load(), organisations.load())
+            organisations, sessions, passwords = Organisations(database), Sessions(database), Passwords()
+            await asyncio.gather(*(part.load() for part in (ledger, keys, prices, organisations, sessions)))
         except BaseException:
             lock.close()
             raise
         base_url = (config.server.public_url or "http://localhost:8080").rstrip("/")
-        return cls(data, config, database, ledger, keys, organisations, prices, Sealer(secret), base_url, lock)
+        return cls(
+            *(data, config, database, ledger, keys, organisations, passwords),
+            *(Users(database, passwords, sessions), sessions, Links(database), Guard(), AuditLog(database)),
+            *(prices, Sealer(secret), base_url, lock),
+        )
 
     async def close(self) -> None:
         """Write what waits for its turn, as far as the disk takes it, and let go of the folder."""
         with suppress(DatabaseUnusable):
             await self.keys.write_last_used()
+            await self.sessions.write_seen()
             await self.ledger.write_noted()
         await self.ledger.close()
+        self.passwords.close()
         await self.database.close()
         self._lock.close()
 

@@ -3,11 +3,13 @@
 import asyncio
 from bisect import bisect_right, insort
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Literal
 
+from leadline.accounts.actor import Actor
+from leadline.accounts.audit_log import audited, differences
 from leadline.catalog.prices import FREE, Prices, configured_prices
-from leadline.clock import Clock, now_microseconds
+from leadline.clock import Clock, now_microseconds, rfc3339
 from leadline.config import ModelSection
 from leadline.errors import InvalidRequest, LeadlineError
 from leadline.storage.database import Database, Write
@@ -79,9 +81,12 @@ class PriceBook:
         known = self._models.get(model)
         return [] if known is None else list(known.changes)
 
-    async def record(self, model: str, prices: Prices, effective_from: int | None, source: Source) -> PriceChange:
+    async def record(
+        self, model: str, prices: Prices, effective_from: int | None, source: Source, actor: Actor | None = None
+    ) -> PriceChange:
         """Change what a model costs, from that moment (microseconds; None: now) on. InvalidRequest where it has
-        passed: the requests of then were charged already."""
+        passed: the requests of then were charged already. What an actor changes is in the audit log; what the file
+        says is not."""
         now = self.clock()
         if effective_from is not None and effective_from < now:
             raise InvalidRequest("Prices cannot be changed for the past.", "from")
@@ -91,10 +96,12 @@ class PriceBook:
         change = PriceChange(now if effective_from is None else effective_from, recorded_at, source, prices)
         # In memory first: each request sees one price, whether it is asked for at its start or long after. Writes
         # reach the disk in order, so no charge at the new price gets there before the price.
+        before = known.at(change.effective_from)
         known.add(change)
         try:
             values = (model, change.effective_from, change.recorded_at, change.source, *astuple(prices))
-            await self._database.commit(Write(_INSERT, values))
+            rows = () if actor is None else (_audited(actor, model, before, change),)
+            await self._database.commit(Write(_INSERT, values), *rows)
         except LeadlineError:
             known.remove(change)
             raise
@@ -110,6 +117,12 @@ class PriceBook:
     def _newest_of_file(self, model: str) -> Prices | None:
         of_file = [change for change in self.history(model) if change.source == "file"]
         return max(of_file, key=lambda change: change.recorded_at).prices if of_file else None
+
+
+def _audited(actor: Actor, model: str, before: Prices, change: PriceChange) -> Write:
+    old, new = differences(asdict(before), asdict(change.prices))
+    since = {"effective_from": rfc3339(change.effective_from)}
+    return audited(change.recorded_at, actor, "prices change", model, (old, {**new, **since}))
 
 
 # The prices stand in the order of the fields of `Prices`.

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from leadline.accounts.actor import COMMAND_LINE
 from leadline.administration.commands.accounts import FIRST_KEY_NAME, init
 from leadline.administration.instance import Instance
 from leadline.catalog.catalog import Catalog
@@ -35,7 +36,7 @@ class Quickstart:
         """None on an instance that has an organisation already."""
         password = secrets.token_urlsafe(12)
         first = {"credit": None, "key": FIRST_KEY_NAME}
-        made = await init(instance, EMAIL, "My organisation", password, first)
+        made = await init(instance, COMMAND_LINE, EMAIL, "My organisation", password, first)
         if "api_key" not in made:
             return None
         chat = [model for model in catalog.models if "chat" in model.capabilities]

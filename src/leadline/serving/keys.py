@@ -7,8 +7,8 @@ from leadline.accounts.keys import ApiKey
 
 @dataclass(frozen=True, slots=True)
 class KeyCard:
-    """A key, whatever its state. `user_id` is its organisation's first user; `suspended` is the organisation's state,
-    `disabled` and `expired` the key's."""
+    """A key, whatever its state. `user_id` is who made it, else its organisation's first member; `suspended` is the
+    organisation's state, `disabled` and `expired` the key's."""
 
     key: ApiKey
     user_id: str

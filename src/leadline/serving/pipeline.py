@@ -94,10 +94,10 @@ class Pipeline:
         """The key that was presented, also where it may do nothing now. Unauthenticated where it was revoked or is none
         of ours."""
         key = self.keys.identify(api_key)
-        user = await self.organisations.first_user(key.organisation_id)
+        user_id = key.created_by or await self.organisations.first_member(key.organisation_id)
         suspended = self.organisations.is_suspended(key.organisation_id)
         expired = key.expires_at is not None and key.expires_at <= self.clock()
-        return KeyCard(key, user.id, suspended, key.disabled_at is not None, expired)
+        return KeyCard(key, user_id, suspended, key.disabled_at is not None, expired)
 
     def models(self, caller: Caller) -> tuple[ModelCard, ...]:
         """The models that the caller may use."""

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leadline.accounts.actor import COMMAND_LINE
 from leadline.accounts.keys import ENDPOINTS, ApiKey, ApiKeys, KeyOptions, checksum
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
 from leadline.config import Limit
@@ -78,7 +79,7 @@ def test_the_checksum_is_crc_32_in_six_base_62_digits(body: str) -> None:
 
 
 async def test_a_key_has_the_form_that_scanners_for_leaked_keys_look_for(keys: ApiKeys) -> None:
-    key, text = await keys.create("org_alice", "laptop")
+    key, text = await keys.create("org_alice", "laptop", COMMAND_LINE)
 
     assert re.fullmatch(r"ll_[0-9A-Za-z]{8}_[0-9A-Za-z]{38}", text)
     assert text == f"ll_{key.id}_{text[12:44]}{checksum(text[:-6])}"
@@ -86,7 +87,7 @@ async def test_a_key_has_the_form_that_scanners_for_leaked_keys_look_for(keys: A
 
 
 async def test_a_key_still_works_after_a_restart(keys: ApiKeys, database: Database, clock: SteppedClock) -> None:
-    key, text = await keys.create("org_alice", "laptop")
+    key, text = await keys.create("org_alice", "laptop", COMMAND_LINE)
 
     again = await loaded_again(database, clock)
 
@@ -98,7 +99,7 @@ def all_bytes(path: Path) -> bytes:
 
 
 async def test_the_secret_of_a_key_is_stored_nowhere(keys: ApiKeys, database: Database, database_path: Path) -> None:
-    key, text = await keys.create("org_alice", "laptop")
+    key, text = await keys.create("org_alice", "laptop", COMMAND_LINE)
     secret = text.removeprefix(f"ll_{key.id}_")
     await database.close()
 
@@ -112,7 +113,7 @@ async def test_the_secret_of_a_key_is_stored_nowhere(keys: ApiKeys, database: Da
 async def test_a_stolen_database_is_useless_without_the_secret_of_its_instance(
     keys: ApiKeys, database: Database
 ) -> None:
-    _, text = await keys.create("org_alice", "laptop")
+    _, text = await keys.create("org_alice", "laptop", COMMAND_LINE)
     elsewhere = ApiKeys(database, b"the pepper of another instance..")
     await elsewhere.load()
 
@@ -134,7 +135,7 @@ async def test_a_stolen_database_is_useless_without_the_secret_of_its_instance(
 async def test_a_key_that_is_not_quite_right_is_refused_without_repeating_it(
     keys: ApiKeys, wrong: Callable[[str], str]
 ) -> None:
-    key, text = await keys.create("org_alice", "laptop")
+    key, text = await keys.create("org_alice", "laptop", COMMAND_LINE)
     presented = wrong(text)
 
     with pytest.raises(Unauthenticated, match="Incorrect API key") as refused:
@@ -149,12 +150,12 @@ async def test_a_request_without_a_key_is_told_how_to_send_one(keys: ApiKeys) ->
 
 
 async def test_a_disabled_key_is_refused_by_name_until_it_is_enabled(keys: ApiKeys) -> None:
-    key, text = await keys.create("org_alice", "laptop")
+    key, text = await keys.create("org_alice", "laptop", COMMAND_LINE)
 
-    disabled = await keys.disable(key)
+    disabled = await keys.disable(key, COMMAND_LINE)
     with pytest.raises(Unauthenticated, match="“laptop” is disabled"):
         keys.authenticate(text)
-    enabled = await keys.enable(disabled)
+    enabled = await keys.enable(disabled, COMMAND_LINE)
 
     assert (disabled.state(NOON), enabled.state(NOON)) == ("disabled", "active")
     assert keys.authenticate(text) == enabled
@@ -163,12 +164,12 @@ async def test_a_disabled_key_is_refused_by_name_until_it_is_enabled(keys: ApiKe
 async def test_a_revoked_key_stays_revoked_even_when_an_older_copy_of_it_is_changed(
     keys: ApiKeys, database: Database, clock: SteppedClock
 ) -> None:
-    key, text = await keys.create("org_alice", "laptop")
-    revoked = await keys.revoke(key)
+    key, text = await keys.create("org_alice", "laptop", COMMAND_LINE)
+    revoked = await keys.revoke(key, COMMAND_LINE)
 
-    await keys.disable(key)
-    await keys.enable(key)
-    await keys.change(key, key.options)
+    await keys.disable(key, COMMAND_LINE)
+    await keys.enable(key, COMMAND_LINE)
+    await keys.change(key, key.options, COMMAND_LINE)
     again = await loaded_again(database, clock)
 
     assert revoked.state(NOON) == "revoked"
@@ -179,25 +180,25 @@ async def test_a_revoked_key_stays_revoked_even_when_an_older_copy_of_it_is_chan
 
 @pytest.mark.parametrize("end", [ApiKeys.disable, ApiKeys.revoke])
 async def test_ending_a_key_twice_keeps_the_first_time(
-    keys: ApiKeys, database: Database, clock: SteppedClock, end: Callable[[ApiKeys, ApiKey], Awaitable[ApiKey]]
+    keys: ApiKeys, database: Database, clock: SteppedClock, end: Callable[..., Awaitable[ApiKey]]
 ) -> None:
-    key, _ = await keys.create("org_alice", "laptop")
-    first = await end(keys, key)
+    key, _ = await keys.create("org_alice", "laptop", COMMAND_LINE)
+    first = await end(keys, key, COMMAND_LINE)
     clock.step(1)
 
-    assert await end(keys, key) == first
+    assert await end(keys, key, COMMAND_LINE) == first
     assert (await loaded_again(database, clock)).of("org_alice") == [first]
 
 
 async def test_a_name_means_the_newest_key_that_has_it_and_is_not_revoked(keys: ApiKeys, clock: SteppedClock) -> None:
-    oldest, _ = await keys.create("org_alice", "laptop")
+    oldest, _ = await keys.create("org_alice", "laptop", COMMAND_LINE)
     clock.step(1)
-    middle, _ = await keys.create("org_alice", "laptop")
+    middle, _ = await keys.create("org_alice", "laptop", COMMAND_LINE)
     clock.step(1)
-    newest, _ = await keys.create("org_alice", "laptop")
+    newest, _ = await keys.create("org_alice", "laptop", COMMAND_LINE)
 
     before = keys.find("org_alice", "laptop")
-    await keys.revoke(newest)
+    await keys.revoke(newest, COMMAND_LINE)
 
     assert before == newest
     assert keys.find("org_alice", "laptop") == middle
@@ -207,8 +208,8 @@ async def test_a_name_means_the_newest_key_that_has_it_and_is_not_revoked(keys: 
 
 async def test_charlie_neither_sees_nor_finds_the_keys_of_alice(keys: ApiKeys, database: Database) -> None:
     await database.commit(Write("INSERT INTO organisations (id, name, created_at) VALUES ('org_charlie', 'C', 1)"))
-    alices, _ = await keys.create("org_alice", "laptop")
-    charlies, _ = await keys.create("org_charlie", "laptop")
+    alices, _ = await keys.create("org_alice", "laptop", COMMAND_LINE)
+    charlies, _ = await keys.create("org_charlie", "laptop", COMMAND_LINE)
 
     assert keys.of("org_charlie") == [charlies]
     assert keys.find("org_charlie", "laptop") == charlies
@@ -217,7 +218,7 @@ async def test_charlie_neither_sees_nor_finds_the_keys_of_alice(keys: ApiKeys, d
 
 
 async def test_a_key_with_a_name_alone_may_do_everything_without_end(keys: ApiKeys) -> None:
-    key, _ = await keys.create("org_alice", "laptop")
+    key, _ = await keys.create("org_alice", "laptop", COMMAND_LINE)
 
     assert key.options == KeyOptions("laptop")
     assert (key.cap, key.limit, key.expires_at, key.state(2**62)) == (None, None, None, "active")
@@ -237,9 +238,9 @@ async def test_a_key_from_before_there_were_options_may_do_everything(keys: ApiK
 async def test_what_a_key_may_do_is_the_same_after_a_restart(
     keys: ApiKeys, database: Database, clock: SteppedClock
 ) -> None:
-    created, text = await keys.create("org_alice", EVERYTHING)
-    plain, _ = await keys.create("org_alice", "plain")
-    changed = await keys.change(plain, replace(EVERYTHING, name="changed"))
+    created, text = await keys.create("org_alice", EVERYTHING, COMMAND_LINE)
+    plain, _ = await keys.create("org_alice", "plain", COMMAND_LINE)
+    changed = await keys.change(plain, replace(EVERYTHING, name="changed"), COMMAND_LINE)
     again = await loaded_again(database, clock)
 
     assert created.options == EVERYTHING
@@ -249,19 +250,19 @@ async def test_what_a_key_may_do_is_the_same_after_a_restart(
 
 
 async def test_four_limits_of_0_are_no_limit(keys: ApiKeys, database: Database, clock: SteppedClock) -> None:
-    created, _ = await keys.create("org_alice", KeyOptions("laptop", limit=Limit(0, 0, 0, 0)))
-    changed = await keys.change(created, KeyOptions("laptop", limit=Limit(0, 0, 0, 0)))
+    created, _ = await keys.create("org_alice", KeyOptions("laptop", limit=Limit(0, 0, 0, 0)), COMMAND_LINE)
+    changed = await keys.change(created, KeyOptions("laptop", limit=Limit(0, 0, 0, 0)), COMMAND_LINE)
 
     assert created.limit is changed.limit is None
     assert (await loaded_again(database, clock)).of("org_alice") == [changed]
 
 
 async def test_a_change_holds_from_the_next_request_on_and_can_take_everything_back(keys: ApiKeys) -> None:
-    key, text = await keys.create("org_alice", "laptop")
+    key, text = await keys.create("org_alice", "laptop", COMMAND_LINE)
 
-    narrowed = await keys.change(key, EVERYTHING)
+    narrowed = await keys.change(key, EVERYTHING, COMMAND_LINE)
     seen = keys.authenticate(text)
-    widened = await keys.change(key, KeyOptions("laptop"))
+    widened = await keys.change(key, KeyOptions("laptop"), COMMAND_LINE)
 
     assert seen == narrowed == replace(widened, name=EVERYTHING.name, **limits_of(EVERYTHING))
     assert keys.authenticate(text) == widened == key
@@ -284,14 +285,16 @@ def test_an_endpoint_that_is_not_there_is_refused_by_name_with_those_that_are() 
 async def test_an_expired_key_is_refused_by_name_and_date_until_its_expiry_is_moved(
     keys: ApiKeys, clock: SteppedClock
 ) -> None:
-    key, text = await keys.create("org_alice", KeyOptions("laptop", expires_at=NOON + MICROSECONDS_PER_DAY))
+    key, text = await keys.create(
+        "org_alice", KeyOptions("laptop", expires_at=NOON + MICROSECONDS_PER_DAY), COMMAND_LINE
+    )
 
     clock.step(MICROSECONDS_PER_DAY - 1)
     in_time = keys.authenticate(text)
     clock.step(1)
     with pytest.raises(Unauthenticated, match=r"“laptop” expired on 2027-01-16\. Create a new one") as refused:
         keys.authenticate(text)
-    moved = await keys.change(key, KeyOptions("laptop", expires_at=clock.now + 1))
+    moved = await keys.change(key, KeyOptions("laptop", expires_at=clock.now + 1), COMMAND_LINE)
 
     assert key.id not in str(refused.value)
     assert (in_time, in_time.state(clock.now), moved.state(clock.now)) == (key, "expired", "active")
@@ -301,12 +304,12 @@ async def test_an_expired_key_is_refused_by_name_and_date_until_its_expiry_is_mo
 async def test_a_disabled_key_that_also_expired_is_disabled_and_then_expired(
     keys: ApiKeys, clock: SteppedClock
 ) -> None:
-    key, text = await keys.create("org_alice", KeyOptions("laptop", expires_at=NOON + 1))
-    disabled = await keys.disable(key)
+    key, text = await keys.create("org_alice", KeyOptions("laptop", expires_at=NOON + 1), COMMAND_LINE)
+    disabled = await keys.disable(key, COMMAND_LINE)
     clock.step(1)
 
     before = outcome(keys, text)
-    enabled = await keys.enable(disabled)
+    enabled = await keys.enable(disabled, COMMAND_LINE)
 
     assert (disabled.state(clock.now), enabled.state(clock.now)) == ("disabled", "expired")
     assert ("is disabled" in str(before), "expired on" in str(outcome(keys, text))) == (True, True)
@@ -315,9 +318,9 @@ async def test_a_disabled_key_that_also_expired_is_disabled_and_then_expired(
 async def test_a_rotated_key_keeps_its_id_and_opens_to_both_secrets_until_the_overlap_ends(
     keys: ApiKeys, database: Database, clock: SteppedClock
 ) -> None:
-    key, old = await keys.create("org_alice", EVERYTHING)
+    key, old = await keys.create("org_alice", EVERYTHING, COMMAND_LINE)
 
-    rotated, new = await keys.rotate(key, MICROSECONDS_PER_HOUR)
+    rotated, new = await keys.rotate(key, MICROSECONDS_PER_HOUR, COMMAND_LINE)
     clock.step(MICROSECONDS_PER_HOUR - 1)
     within = [outcome(known, text) for known in (keys, await loaded_again(database, clock)) for text in (old, new)]
     clock.step(1)
@@ -338,9 +341,9 @@ async def test_a_rotated_key_keeps_its_id_and_opens_to_both_secrets_until_the_ov
 
 
 async def test_without_an_overlap_the_old_secret_stops_at_once(keys: ApiKeys) -> None:
-    key, old = await keys.create("org_alice", "laptop")
+    key, old = await keys.create("org_alice", "laptop", COMMAND_LINE)
 
-    rotated, new = await keys.rotate(key, 0)
+    rotated, new = await keys.rotate(key, 0, COMMAND_LINE)
 
     assert "stopped working" in str(outcome(keys, old))
     assert keys.authenticate(new) == rotated
@@ -349,9 +352,9 @@ async def test_without_an_overlap_the_old_secret_stops_at_once(keys: ApiKeys) ->
 async def test_a_second_rotation_within_the_overlap_drops_the_oldest_secret(
     keys: ApiKeys, database: Database, clock: SteppedClock
 ) -> None:
-    key, oldest = await keys.create("org_alice", "laptop")
-    _, middle = await keys.rotate(key, MICROSECONDS_PER_HOUR)
-    newest_key, newest = await keys.rotate(key, MICROSECONDS_PER_HOUR)
+    key, oldest = await keys.create("org_alice", "laptop", COMMAND_LINE)
+    _, middle = await keys.rotate(key, MICROSECONDS_PER_HOUR, COMMAND_LINE)
+    newest_key, newest = await keys.rotate(key, MICROSECONDS_PER_HOUR, COMMAND_LINE)
 
     for known in (keys, await loaded_again(database, clock)):
         assert "Incorrect API key" in str(outcome(known, oldest))
@@ -359,8 +362,8 @@ async def test_a_second_rotation_within_the_overlap_drops_the_oldest_secret(
 
 
 async def test_an_expiry_ends_the_old_secret_before_its_overlap_does(keys: ApiKeys, clock: SteppedClock) -> None:
-    key, old = await keys.create("org_alice", KeyOptions("laptop", expires_at=NOON + 1))
-    _, new = await keys.rotate(key, MICROSECONDS_PER_HOUR)
+    key, old = await keys.create("org_alice", KeyOptions("laptop", expires_at=NOON + 1), COMMAND_LINE)
+    _, new = await keys.rotate(key, MICROSECONDS_PER_HOUR, COMMAND_LINE)
 
     clock.step(1)
 
@@ -371,14 +374,14 @@ async def test_an_expiry_ends_the_old_secret_before_its_overlap_does(keys: ApiKe
 async def test_disabling_and_revoking_hold_for_both_secrets(
     keys: ApiKeys, database: Database, clock: SteppedClock
 ) -> None:
-    key, old = await keys.create("org_alice", "laptop")
-    _, new = await keys.rotate(key, MICROSECONDS_PER_HOUR)
+    key, old = await keys.create("org_alice", "laptop", COMMAND_LINE)
+    _, new = await keys.rotate(key, MICROSECONDS_PER_HOUR, COMMAND_LINE)
 
-    await keys.disable(key)
+    await keys.disable(key, COMMAND_LINE)
     disabled = [outcome(keys, text) for text in (old, new)]
-    enabled = await keys.enable(key)
+    enabled = await keys.enable(key, COMMAND_LINE)
     opened = [outcome(keys, text) for text in (old, new)]
-    await keys.revoke(key)
+    await keys.revoke(key, COMMAND_LINE)
 
     assert all("is disabled" in str(one) for one in disabled)
     assert opened == [enabled] * 2
@@ -387,12 +390,12 @@ async def test_disabling_and_revoking_hold_for_both_secrets(
 
 
 CHANGES: dict[str, Callable[[ApiKeys, ApiKey], Awaitable[Any]]] = {
-    "create": lambda keys, _: keys.create("org_alice", EVERYTHING),
-    "change": lambda keys, key: keys.change(key, EVERYTHING),
-    "rotate": lambda keys, key: keys.rotate(key, 0),
-    "disable": lambda keys, key: keys.disable(key),
-    "enable": lambda keys, key: keys.enable(key),
-    "revoke": lambda keys, key: keys.revoke(key),
+    "create": lambda keys, _: keys.create("org_alice", EVERYTHING, COMMAND_LINE),
+    "change": lambda keys, key: keys.change(key, EVERYTHING, COMMAND_LINE),
+    "rotate": lambda keys, key: keys.rotate(key, 0, COMMAND_LINE),
+    "disable": lambda keys, key: keys.disable(key, COMMAND_LINE),
+    "enable": lambda keys, key: keys.enable(key, COMMAND_LINE),
+    "revoke": lambda keys, key: keys.revoke(key, COMMAND_LINE),
 }
 
 
@@ -405,9 +408,9 @@ async def settled(database: Database) -> None:
 async def test_a_command_that_is_cancelled_in_mid_commit_leaves_memory_and_disk_in_step(
     keys: ApiKeys, database: Database, clock: SteppedClock, commits: Any, change: str
 ) -> None:
-    key, text = await keys.create("org_alice", "laptop")
+    key, text = await keys.create("org_alice", "laptop", COMMAND_LINE)
     if change == "enable":
-        await keys.disable(key)
+        await keys.disable(key, COMMAND_LINE)
     before = keys.of("org_alice")
 
     commits.let_wait()
@@ -431,7 +434,9 @@ async def test_a_command_that_is_cancelled_in_mid_commit_leaves_memory_and_disk_
 async def test_what_the_disk_refuses_is_not_remembered(
     keys: ApiKeys, database: Database, clock: SteppedClock, commits: Any, change: str
 ) -> None:
-    key, text = await keys.create("org_alice", "laptop")
+    key, text = await keys.create("org_alice", "laptop", COMMAND_LINE)
+    if change == "enable":
+        await keys.disable(key, COMMAND_LINE)
     before, opened = keys.of("org_alice"), outcome(keys, text)
 
     commits.refusals = 1
@@ -445,10 +450,10 @@ async def test_what_the_disk_refuses_is_not_remembered(
 async def test_a_refused_write_whose_command_has_gone_is_no_complaint(keys: ApiKeys, commits: Any) -> None:
     complaints: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
-    key, _ = await keys.create("org_alice", "laptop")
+    key, _ = await keys.create("org_alice", "laptop", COMMAND_LINE)
     commits.let_wait()
-    stays = asyncio.ensure_future(keys.disable(key))
-    gone = asyncio.ensure_future(keys.revoke(replace(key, id="nobody")))
+    stays = asyncio.ensure_future(keys.disable(key, COMMAND_LINE))
+    gone = asyncio.ensure_future(keys.revoke(replace(key, id="nobody"), COMMAND_LINE))
     for _ in range(3):
         await asyncio.sleep(0)
     gone.cancel()
@@ -456,7 +461,7 @@ async def test_a_refused_write_whose_command_has_gone_is_no_complaint(keys: ApiK
         await gone
     commits.let_go()
     await stays
-    await keys.enable(key)
+    await keys.enable(key, COMMAND_LINE)
     gc.collect()
 
     assert complaints == []
@@ -467,7 +472,7 @@ async def test_whatever_happens_at_once_leaves_memory_and_disk_in_step(
     keys: ApiKeys, database: Database, clock: SteppedClock, commits: Any, seed: int
 ) -> None:
     chance = random.Random(seed)
-    made = [await keys.create("org_alice", name) for name in ("laptop", "phone")]
+    made = [await keys.create("org_alice", name, COMMAND_LINE) for name in ("laptop", "phone")]
     texts = [text for _, text in made]
 
     async def something() -> None:
@@ -494,8 +499,8 @@ async def test_whatever_happens_at_once_leaves_memory_and_disk_in_step(
 
 
 async def test_a_key_is_found_by_its_id_alone(keys: ApiKeys) -> None:
-    key, _ = await keys.create("org_alice", "laptop")
-    disabled = await keys.disable(key)
+    key, _ = await keys.create("org_alice", "laptop", COMMAND_LINE)
+    disabled = await keys.disable(key, COMMAND_LINE)
 
     assert keys.find_by_id(key.id) == disabled
     assert keys.find_by_id("nobody") is None
@@ -504,8 +509,8 @@ async def test_a_key_is_found_by_its_id_alone(keys: ApiKeys) -> None:
 async def test_the_last_use_is_known_at_once_and_after_a_restart_once_it_was_written(
     keys: ApiKeys, database: Database, clock: SteppedClock
 ) -> None:
-    used, _ = await keys.create("org_alice", "laptop")
-    unused, _ = await keys.create("org_alice", "phone")
+    used, _ = await keys.create("org_alice", "laptop", COMMAND_LINE)
+    unused, _ = await keys.create("org_alice", "phone", COMMAND_LINE)
 
     keys.touch(used.id, NOON + 1)
     keys.touch(used.id, NOON + 2)

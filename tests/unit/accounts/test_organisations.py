@@ -1,233 +1,312 @@
 import asyncio
-import json
 from typing import Any
 
 import pytest
-from argon2 import PasswordHasher
 
-from leadline.accounts.organisations import Organisations, User
+from leadline.accounts.actor import COMMAND_LINE, Actor
+from leadline.accounts.organisations import Membership, NotMember, Organisations
+from leadline.accounts.roles import PERMISSIONS, ROLES, Role, role_of
 from leadline.errors import InvalidRequest, NotFound, PermissionDenied
-from leadline.ledger.ledger import Ledger
 from leadline.storage.database import Conflict, Database, Write
+from tests.unit.accounts.people import NOON, People
 
-PASSWORD = "correct horse"
-NOON = 1_800_014_400_000_000  # 15 January 2027, 12:00 UTC
-
-
-@pytest.fixture
-def organisations(database: Database) -> Organisations:
-    return Organisations(database, lambda: NOON)
+BOB = Actor("usr_bob", "bob@example.com", "192.0.2.7")
 
 
-@pytest.fixture
-async def alice(organisations: Organisations, database: Database) -> User:
-    return await organisations.create("alice@example.com", "Alice", PASSWORD, Ledger(database).opening)
+async def test_a_new_organisation_has_an_owner_and_an_account(people: People) -> None:
+    organisation = await people.create(" Alice@Example.com ", " Alice & Co ")
+    await people.ledger.load()
+
+    alice = await people.user("alice@example.com")
+    assert organisation.name == "Alice & Co"
+    assert await people.organisations.of_user(alice.id) == [Membership(organisation.id, "Alice & Co", "owner")]
+    assert [(one.user, one.role) for one in await people.organisations.members(organisation.id)] == [(alice, "owner")]
+    assert people.ledger.balance(organisation.id).balance_ticks == 0
+    assert [row.action for row in await people.audit_log.rows(organisation.id)] == ["accounts create"]
 
 
-async def logged(database: Database) -> list[tuple[Any, ...]]:
-    """The audit log, without its ids."""
-    rows = await database.rows("SELECT at, actor, action, subject, before, after FROM audit_log ORDER BY rowid")
-    return [(*row, json.loads(before), json.loads(after)) for *row, before, after in rows]
+async def test_the_first_user_alone_is_an_admin_of_the_instance(people: People) -> None:
+    await people.create("alice@example.com")
+    await people.create("bob@example.com", "Bob")
+
+    assert [(user.email, user.is_admin) for user in await people.users.all()] == [
+        ("alice@example.com", True),
+        ("bob@example.com", False),
+    ]
 
 
-async def test_a_new_organisation_has_a_user_and_an_account(organisations: Organisations, database: Database) -> None:
-    ledger = Ledger(database)
+@pytest.mark.parametrize("only_first", [True, False])
+async def test_of_200_who_set_up_at_once_exactly_one_is_an_admin(people: People, only_first: bool) -> None:
+    new = [await people.new(f"user{number}@example.com") for number in range(200)]
 
-    user = await organisations.create(" Alice@Example.com ", " Alice & Co ", PASSWORD, ledger.opening)
-    await ledger.load()
+    outcomes = await asyncio.gather(
+        *(
+            people.organisations.create(one, one.email, people.ledger.opening, COMMAND_LINE, only_first=only_first)
+            for one in new
+        ),
+        return_exceptions=True,
+    )
 
-    assert (user.email, user.organisation) == ("alice@example.com", "Alice & Co")
-    assert await organisations.users() == [user]
-    assert ledger.balance(user.organisation_id).balance_ticks == 0
-
-
-async def test_a_password_is_stored_as_a_hash_that_proves_it(organisations: Organisations, database: Database) -> None:
-    await organisations.create("alice@example.com", "Alice", PASSWORD, Ledger(database).opening)
-
-    [(stored,)] = await database.rows("SELECT password_hash FROM users")
-
-    assert stored.startswith("$argon2id$")
-    assert PasswordHasher().verify(stored, PASSWORD)
+    users = await people.users.all()
+    assert sum(user.is_admin for user in users) == 1
+    assert len(users) == len(await people.organisations.all()) == (1 if only_first else 200)
+    assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 200 - len(users)
 
 
-async def test_an_email_is_signed_up_once_however_it_is_written(
-    organisations: Organisations, database: Database
-) -> None:
-    alice = await organisations.create("alice@example.com", "Alice", PASSWORD, Ledger(database).opening)
+async def test_of_200_who_use_one_set_up_link_one_does(people: People) -> None:
+    token = await people.links.make("setup")
+    new = [await people.new(f"user{number}@example.com") for number in range(200)]
+
+    async def set_up(number: int) -> None:
+        taken = (people.links.taking("setup", token),)
+        await people.organisations.create(new[number], "Org", people.ledger.opening, COMMAND_LINE, also=taken)
+
+    outcomes = await asyncio.gather(*map(set_up, range(200)), return_exceptions=True)
+
+    assert [type(one) for one in outcomes].count(Conflict) == 199
+    assert len(await people.users.all()) == 1
+
+
+async def test_an_email_is_signed_up_once_however_it_is_written(people: People) -> None:
+    await people.create("alice@example.com")
 
     with pytest.raises(InvalidRequest, match="already signed up") as refused:
-        await organisations.create("ALICE@example.com", "Mallory", PASSWORD, Ledger(database).opening)
+        await people.create("ALICE@example.com", "Mallory")
 
     assert refused.value.param == "email"
-    assert await organisations.users() == [alice]
-    assert await organisations.user(" Alice@EXAMPLE.com") == alice
+    assert [one.name for one in await people.organisations.all()] == ["Alice"]
+    assert len(await people.users.all()) == 1
 
 
-async def test_an_organisation_whose_account_cannot_be_opened_is_not_made_at_all(
-    organisations: Organisations, database: Database
-) -> None:
+async def test_two_who_take_one_email_at_once_do_not_both_get_it(people: People) -> None:
+    await people.create("first@example.com")
+
+    outcomes = await asyncio.gather(*(people.create("alice@example.com") for _ in range(5)), return_exceptions=True)
+
+    assert sum(isinstance(one, InvalidRequest) for one in outcomes) == 4
+    assert len(await people.organisations.all()) == 2
+
+
+async def test_an_organisation_whose_account_cannot_be_opened_is_not_made_at_all(people: People) -> None:
     def opens_nothing(_: str) -> Write:
         return Write("UPDATE accounts SET balance_ticks = 0 WHERE organisation_id = 'nobody'")
 
     with pytest.raises(Conflict):
-        await organisations.create("alice@example.com", "Alice", PASSWORD, opens_nothing)
+        await people.organisations.create(await people.new(), "Alice", opens_nothing, COMMAND_LINE)
 
-    assert await organisations.users() == []
-    assert await database.rows("SELECT * FROM organisations") == []
+    assert await people.users.all() == []
+    for table in ("organisations", "memberships", "audit_log", "first_user"):
+        assert await people.database.rows(f"SELECT * FROM {table}") == []
 
 
-@pytest.mark.parametrize(
-    ("field", "wrong"),
-    [
-        ("email", "alice"),
-        ("email", "alice@"),
-        ("email", "alice@example.com\nbcc: bob@example.com"),
-        ("org", "  "),
-        ("org", "A\x1b[31m"),
-        ("org", "A" * 201),
-        ("password", "1234567"),
-        ("password", "p" * 1025),
-    ],
-)
-async def test_what_cannot_be_signed_up_is_refused_by_its_field(
-    organisations: Organisations, database: Database, field: str, wrong: str
-) -> None:
-    fields = {"email": "alice@example.com", "org": "Alice", "password": PASSWORD} | {field: wrong}
-
+@pytest.mark.parametrize("name", ["  ", "A\x1b[31m", "A" * 201])
+async def test_an_organisation_without_a_proper_name_is_refused(people: People, name: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        await organisations.create(*fields.values(), Ledger(database).opening)
+        await people.create(name=name)
 
-    assert refused.value.param == field
-    assert await organisations.users() == []
+    assert refused.value.param == "org"
+    assert await people.users.all() == []
 
 
-async def test_the_only_organisation_needs_no_email_and_the_second_one_makes_it_needed(
-    organisations: Organisations, database: Database
-) -> None:
+async def test_the_only_organisation_needs_no_email_and_the_second_one_makes_it_needed(people: People) -> None:
+    organisations = people.organisations
     with pytest.raises(NotFound, match="leadline init"):
-        await organisations.user(None)
-    alice = await organisations.create("alice@example.com", "Alice", PASSWORD, Ledger(database).opening)
-    alone = await organisations.user(None)
-    charlie = await organisations.create("charlie@example.com", "Charlie", PASSWORD, Ledger(database).opening)
+        await organisations.of_email(None)
+    alice = await people.create("alice@example.com")
+    alone = await organisations.of_email(None)
+    charlie = await people.create("charlie@example.com", "Charlie")
 
     with pytest.raises(InvalidRequest, match="--email"):
-        await organisations.user(None)
+        await organisations.of_email(None)
+    with pytest.raises(NotFound, match=r"Nobody here has the e-mail bob@example\.com"):
+        await organisations.of_email("bob@example.com")
 
     assert alone == alice
-    assert await organisations.user("charlie@example.com") == charlie
+    assert await organisations.of_email(" Charlie@EXAMPLE.com") == charlie
+    assert await organisations.of_email(alice.id) == alice
 
 
-async def test_nobody_is_found_by_an_email_that_nobody_has(organisations: Organisations) -> None:
-    with pytest.raises(NotFound, match=r"Nobody here has the e-mail bob@example\.com"):
-        await organisations.user("bob@example.com")
+async def test_a_user_of_several_organisations_means_the_one_to_which_he_came_first(people: People) -> None:
+    alices, bobs = await people.create("alice@example.com"), await people.create("bob@example.com", "Bob")
+    people.watch.now += 1
+    await people.organisations.add_member(bobs.id, await people.user(), "viewer", COMMAND_LINE)
 
-
-async def test_a_suspended_organisation_is_refused_from_then_on_and_no_other_one(
-    organisations: Organisations, database: Database, alice: User
-) -> None:
-    charlie = await organisations.create("charlie@example.com", "Charlie", PASSWORD, Ledger(database).opening)
-    await organisations.load()
-    organisations.refuse_if_suspended(alice.organisation_id)
-
-    await organisations.suspend(alice.organisation_id, "command line")
-
-    with pytest.raises(PermissionDenied, match=r"is suspended\. Ask the administrator of this server\."):
-        organisations.refuse_if_suspended(alice.organisation_id)
-    organisations.refuse_if_suspended(charlie.organisation_id)
-    assert [user.suspended_at for user in await organisations.users()] == [NOON, None]
-
-    await organisations.resume(alice.organisation_id, "command line")
-    organisations.refuse_if_suspended(alice.organisation_id)
-
-
-async def test_a_suspension_outlives_the_server(organisations: Organisations, database: Database, alice: User) -> None:
-    await organisations.suspend(alice.organisation_id, "command line")
-    again = Organisations(database)
-
-    with pytest.raises(AssertionError, match="load comes first"):
-        again.refuse_if_suspended(alice.organisation_id)
-    await again.load()
-
-    with pytest.raises(PermissionDenied):
-        again.refuse_if_suspended(alice.organisation_id)
-
-
-async def test_suspending_again_changes_nothing_and_each_change_is_logged_once(
-    organisations: Organisations, database: Database, alice: User
-) -> None:
-    for _ in range(2):
-        await organisations.suspend(alice.organisation_id, "command line")
-    for _ in range(2):
-        await organisations.resume(alice.organisation_id, "bob@example.com")
-
-    assert await logged(database) == [
-        (NOON, "command line", "accounts suspend", alice.organisation_id, {"suspended": False}, {"suspended": True}),
-        (NOON, "bob@example.com", "accounts resume", alice.organisation_id, {"suspended": True}, {"suspended": False}),
+    alice = await people.user()
+    assert await people.organisations.of_email(alice.email) == alices
+    assert [(one.organisation, one.role) for one in await people.organisations.of_user(alice.id)] == [
+        ("Alice", "owner"),
+        ("Bob", "viewer"),
     ]
 
 
-async def test_a_suspension_whose_caller_has_gone_holds_all_the_same(
-    organisations: Organisations, database: Database, alice: User, commits: Any
-) -> None:
+async def test_a_suspended_organisation_is_refused_from_then_on_and_no_other_one(people: People) -> None:
+    organisations = people.organisations
+    alice, charlie = await people.create(), await people.create("charlie@example.com", "Charlie")
     await organisations.load()
+    organisations.refuse_if_suspended(alice.id)
+
+    await organisations.suspend(alice.id, COMMAND_LINE)
+
+    with pytest.raises(PermissionDenied, match=r"is suspended\. Ask the administrator of this server\."):
+        organisations.refuse_if_suspended(alice.id)
+    organisations.refuse_if_suspended(charlie.id)
+    assert [one.suspended_at for one in await organisations.all()] == [NOON, None]
+
+    await organisations.resume(alice.id, COMMAND_LINE)
+    organisations.refuse_if_suspended(alice.id)
+
+
+async def test_a_suspension_outlives_the_server(people: People, database: Database) -> None:
+    alice = await people.create()
+    await people.organisations.suspend(alice.id, COMMAND_LINE)
+    again = Organisations(database)
+
+    with pytest.raises(AssertionError, match="load comes first"):
+        again.refuse_if_suspended(alice.id)
+    await again.load()
+
+    with pytest.raises(PermissionDenied):
+        again.refuse_if_suspended(alice.id)
+
+
+async def test_suspending_again_changes_nothing_and_each_change_is_logged_once(people: People) -> None:
+    alice = await people.create()
+    for _ in range(2):
+        await people.organisations.suspend(alice.id, COMMAND_LINE)
+    for _ in range(2):
+        await people.organisations.resume(alice.id, BOB)
+
+    assert await people.logged() == [
+        (NOON, "command line", "accounts suspend", alice.id, {"suspended": False}, {"suspended": True}),
+        (NOON, "usr_bob", "accounts resume", alice.id, {"suspended": True}, {"suspended": False}),
+    ]
+
+
+async def test_a_suspension_whose_caller_has_gone_holds_all_the_same(people: People, commits: Any) -> None:
+    alice = await people.create()
+    await people.organisations.load()
     commits.let_wait()
-    suspending = asyncio.create_task(organisations.suspend(alice.organisation_id, "command line"))
+    suspending = asyncio.create_task(people.organisations.suspend(alice.id, COMMAND_LINE))
     await commits.one_waits()
     suspending.cancel()
     commits.let_go()
     # One write and one read that are queued behind its own.
-    await database.commit(Write("UPDATE facts SET value = 1 WHERE name = 'heartbeat'"))
-    await database.rows("SELECT 1")
+    await people.database.commit(Write("UPDATE facts SET value = 1 WHERE name = 'heartbeat'"))
+    await people.database.rows("SELECT 1")
 
     with pytest.raises(PermissionDenied):
-        organisations.refuse_if_suspended(alice.organisation_id)
+        people.organisations.refuse_if_suspended(alice.id)
 
 
-async def test_an_email_is_changed_for_good_and_logged(
-    organisations: Organisations, database: Database, alice: User
-) -> None:
-    changed = await organisations.change_email(alice, " Alice@Northwind.example ", "command line")
+async def test_an_organisation_is_renamed(people: People) -> None:
+    alice = await people.create()
 
-    assert changed.email == "alice@northwind.example"
-    assert await organisations.users() == [changed]
-    assert await logged(database) == [
-        (
-            *(NOON, "command line", "accounts change-email", alice.id),
-            *({"email": "alice@example.com"}, {"email": "alice@northwind.example"}),
-        )
+    await people.organisations.rename(alice.id, " Northwind ", BOB)
+    with pytest.raises(InvalidRequest):
+        await people.organisations.rename(alice.id, "", BOB)
+
+    assert [one.name for one in await people.organisations.all()] == ["Northwind"]
+    assert [row[2] for row in await people.logged()] == ["accounts rename"]
+
+
+async def with_bob(people: People, role: Role) -> tuple[str, str, str]:
+    """The ids of Alice's organisation, of Alice, its owner, and of Bob, who joined it."""
+    organisation = await people.create()
+    await people.organisations.join(await people.new("bob@example.com"), organisation.id, role, COMMAND_LINE)
+    return organisation.id, (await people.user()).id, (await people.user("bob@example.com")).id
+
+
+async def roles_in(people: People, organisation_id: str) -> list[tuple[str, str]]:
+    return [(one.user.email, one.role) for one in await people.organisations.members(organisation_id)]
+
+
+async def test_a_member_gets_another_role_and_goes(people: People) -> None:
+    organisation, _, bob = await with_bob(people, "viewer")
+
+    await people.organisations.change_role(organisation, bob, "developer", BOB)
+    await people.organisations.change_role(organisation, bob, "developer", BOB)
+    changed = await roles_in(people, organisation)
+    await people.organisations.remove_member(organisation, bob, BOB)
+    with pytest.raises(NotMember):
+        await people.organisations.remove_member(organisation, bob, BOB)
+
+    assert changed == [("alice@example.com", "owner"), ("bob@example.com", "developer")]
+    assert await roles_in(people, organisation) == [("alice@example.com", "owner")]
+    assert [(row[1], row[2], row[4], row[5]) for row in await people.logged()] == [
+        ("command line", "members add", {"role": None}, {"role": "viewer", "email": "bob@example.com"}),
+        ("usr_bob", "members role", {"role": "viewer"}, {"role": "developer"}),
+        ("usr_bob", "members remove", {"role": "developer", "email": "bob@example.com"}, {"role": None}),
     ]
 
 
-@pytest.mark.parametrize(
-    ("email", "words"),
-    [
-        ("CHARLIE@example.com", "already signed up"),
-        ("alice@example.com", "already signed up"),
-        ("alice", "not an e-mail"),
-    ],
-)
-async def test_an_email_that_is_somebodys_or_none_changes_nothing(
-    organisations: Organisations, database: Database, alice: User, email: str, words: str
-) -> None:
-    charlie = await organisations.create("charlie@example.com", "Charlie", PASSWORD, Ledger(database).opening)
+async def test_the_last_owner_neither_goes_nor_becomes_less(people: People) -> None:
+    organisation, alice, bob = await with_bob(people, "admin")
 
-    with pytest.raises(InvalidRequest, match=words) as refused:
-        await organisations.change_email(alice, email, "command line")
+    with pytest.raises(InvalidRequest, match="last owner"):
+        await people.organisations.remove_member(organisation, alice, BOB)
+    with pytest.raises(InvalidRequest, match="last owner"):
+        await people.organisations.change_role(organisation, alice, "admin", BOB)
+    await people.organisations.change_role(organisation, bob, "owner", COMMAND_LINE)
+    await people.organisations.remove_member(organisation, alice, COMMAND_LINE)
 
-    assert refused.value.param == "email"
-    assert {user.email for user in await organisations.users()} == {alice.email, charlie.email}
-    assert await logged(database) == []
+    assert await roles_in(people, organisation) == [("bob@example.com", "owner")]
 
 
-async def test_two_users_who_take_one_email_at_once_do_not_both_get_it(
-    organisations: Organisations, database: Database, alice: User
-) -> None:
-    charlie = await organisations.create("charlie@example.com", "Charlie", PASSWORD, Ledger(database).opening)
+async def test_two_owners_who_go_at_once_do_not_both_go(people: People) -> None:
+    organisation, alice, bob = await with_bob(people, "owner")
 
     outcomes = await asyncio.gather(
-        *(organisations.change_email(user, "new@example.com", "command line") for user in (alice, charlie)),
+        *(people.organisations.remove_member(organisation, user, COMMAND_LINE) for user in (alice, bob)),
         return_exceptions=True,
     )
 
-    assert [type(outcome) for outcome in outcomes] == [User, InvalidRequest]
-    assert len(await logged(database)) == 1
+    assert [type(one) for one in outcomes] == [type(None), InvalidRequest]
+    assert len(await roles_in(people, organisation)) == 1
+
+
+async def test_only_an_owner_makes_or_changes_owners(people: People) -> None:
+    organisation, alice, bob = await with_bob(people, "admin")
+    organisations = people.organisations
+
+    for refused in (
+        organisations.change_role(organisation, bob, "owner", BOB, acting="admin"),
+        organisations.change_role(organisation, alice, "viewer", BOB, acting="admin"),
+        organisations.remove_member(organisation, alice, BOB, acting="admin"),
+    ):
+        with pytest.raises(PermissionDenied, match="Only an owner"):
+            await refused
+
+    assert await roles_in(people, organisation) == [("alice@example.com", "owner"), ("bob@example.com", "admin")]
+
+
+async def test_another_organisations_member_is_no_member(people: People) -> None:
+    alices, _, _ = await with_bob(people, "viewer")
+    charlies = await people.create("charlie@example.com", "Charlie")
+    charlie = await people.user("charlie@example.com")
+
+    with pytest.raises(NotMember):
+        await people.organisations.change_role(alices, charlie.id, "viewer", BOB)
+    assert await roles_in(people, charlies.id) == [("charlie@example.com", "owner")]
+
+
+async def test_a_member_joins_once(people: People) -> None:
+    organisation, _, _ = await with_bob(people, "viewer")
+
+    with pytest.raises(InvalidRequest, match="a member already"):
+        await people.organisations.add_member(organisation, await people.user("bob@example.com"), "admin", BOB)
+    assert await roles_in(people, organisation) == [("alice@example.com", "owner"), ("bob@example.com", "viewer")]
+
+
+def test_a_role_says_what_its_members_may() -> None:
+    may = {role: sorted(PERMISSIONS[role]) for role in ROLES}
+    everything = ["billing", "keys", "members", "see", "settings", "use"]
+    assert may == {
+        "owner": everything,
+        "admin": everything,
+        "developer": ["keys", "see", "use"],
+        "billing": ["billing", "see"],
+        "viewer": ["see"],
+    }
+    assert role_of("viewer") == "viewer"
+    with pytest.raises(InvalidRequest, match="no role 'root'"):
+        role_of("root")

@@ -131,7 +131,7 @@ async def spend(instance: Instance, organisation_id: str, until: asyncio.Event) 
 async def test_a_backup_under_load_is_itself_balanced(alice: Alice, tmp_path: Path) -> None:
     stop = asyncio.Event()
     async with alice.opened() as instance:
-        organisation_id = (await instance.organisations.user(EMAIL)).organisation_id
+        organisation_id = (await instance.organisations.of_email(EMAIL)).id
         writers = [asyncio.create_task(spend(instance, organisation_id, stop)) for _ in range(WRITERS)]
         for number in range(5):
             file = str(tmp_path / f"{number}.tar")

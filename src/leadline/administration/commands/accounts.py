@@ -1,8 +1,12 @@
 """Organisations and their users."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from leadline.accounts.audit_log import COMMAND_LINE
+from leadline.accounts.actor import Actor
+from leadline.accounts.organisations import Organisation
+from leadline.accounts.passwords import SHORTEST_BY_COMMAND
+from leadline.accounts.users import NewUser, User
 from leadline.administration.commands.command import Command, Result, dollars
 from leadline.administration.commands.keys import key_name
 from leadline.administration.instance import Instance
@@ -12,64 +16,73 @@ from leadline.money import NOTHING, usd
 FIRST_KEY_NAME = "first-key"
 
 
-async def init(instance: Instance, email: str, org: str, password: str, first: Mapping[str, str | None]) -> Result:
+async def init(
+    instance: Instance, actor: Actor, email: str, org: str, password: str, first: Mapping[str, str | None]
+) -> Result:
     """The first organisation with its `credit` and `key`. A second run changes nothing and shows no key."""
-    users = await instance.organisations.users()
-    if users:
-        return _identity(instance, users[0].organisation_id, users[0].id)
+    if existing := await instance.users.all():
+        organisation = await instance.organisations.of_email(existing[0].email)
+        return _identity(instance, organisation.id, existing[0].id)
     credit, name = first["credit"], key_name(first["key"] or FIRST_KEY_NAME)
     ticks = dollars(credit) if credit is not None else usd(instance.config.credits.starter_usd)
-    user = await instance.organisations.create(email, org, password, instance.ledger.opening)
-    instance.ledger.opened(user.organisation_id)
+    user = await NewUser.of(instance.passwords, email, password, shortest=SHORTEST_BY_COMMAND)
+    organisation = await open_organisation(instance, actor, user, org)
     if ticks > NOTHING:
-        await instance.ledger.grant(user.organisation_id, ticks, "starter credit")
-    _, text = await instance.keys.create(user.organisation_id, name)
-    return _identity(instance, user.organisation_id, user.id) | {"api_key": text}
+        await instance.ledger.grant(organisation.id, ticks, "starter credit")
+    _, text = await instance.keys.create(organisation.id, name, actor)
+    return _identity(instance, organisation.id, user.id) | {"api_key": text}
 
 
-async def create_account(instance: Instance, email: str, org: str, password: str) -> Result:
-    user = await instance.organisations.create(email, org, password, instance.ledger.opening)
-    instance.ledger.opened(user.organisation_id)
-    return {"organisation_id": user.organisation_id, "user_id": user.id}
+async def open_organisation(
+    instance: Instance, actor: Actor, person: NewUser | User, name: str, **conditions: Any
+) -> Organisation:
+    """A new organisation with its account in the ledger. `conditions` are those of `Organisations.create`."""
+    organisation = await instance.organisations.create(person, name, instance.ledger.opening, actor, **conditions)
+    instance.ledger.opened(organisation.id)
+    return organisation
+
+
+async def create_account(instance: Instance, actor: Actor, email: str, org: str, password: str) -> Result:
+    user = await NewUser.of(instance.passwords, email, password, shortest=SHORTEST_BY_COMMAND)
+    organisation = await open_organisation(instance, actor, user, org)
+    return {"organisation_id": organisation.id, "user_id": user.id}
 
 
 async def list_accounts(instance: Instance) -> Result:
-    users = await instance.organisations.users()
-    return {
-        "accounts": [
-            {
-                "email": user.email,
-                "organisation": user.organisation,
-                "organisation_id": user.organisation_id,
-                "user_id": user.id,
-                "suspended_at": None if user.suspended_at is None else rfc3339(user.suspended_at),
-            }
-            for user in users
-        ]
-    }
+    """One row for each user of each organisation."""
+    rows = []
+    for organisation in await instance.organisations.all():
+        suspended_at = None if organisation.suspended_at is None else rfc3339(organisation.suspended_at)
+        for member in await instance.organisations.members(organisation.id):
+            about = {"organisation": organisation.name, "organisation_id": organisation.id}
+            state = {"role": member.role, "suspended_at": suspended_at}
+            rows.append({"email": member.user.email, **about, "user_id": member.user.id, **state})
+    return {"accounts": rows}
 
 
-async def suspend_account(instance: Instance, email: str) -> Result:
-    user = await instance.organisations.user(email)
-    await instance.organisations.suspend(user.organisation_id, COMMAND_LINE)
-    return {"organisation_id": user.organisation_id, "organisation": user.organisation, "suspended": True}
+async def suspend_account(instance: Instance, actor: Actor, email: str) -> Result:
+    """By the e-mail of one of its users, or its own id."""
+    organisation = await instance.organisations.of_email(email)
+    await instance.organisations.suspend(organisation.id, actor)
+    return {"organisation_id": organisation.id, "organisation": organisation.name, "suspended": True}
 
 
-async def resume_account(instance: Instance, email: str) -> Result:
-    user = await instance.organisations.user(email)
-    await instance.organisations.resume(user.organisation_id, COMMAND_LINE)
-    return {"organisation_id": user.organisation_id, "organisation": user.organisation, "suspended": False}
+async def resume_account(instance: Instance, actor: Actor, email: str) -> Result:
+    organisation = await instance.organisations.of_email(email)
+    await instance.organisations.resume(organisation.id, actor)
+    return {"organisation_id": organisation.id, "organisation": organisation.name, "suspended": False}
 
 
-async def change_email(instance: Instance, old: str, new: str) -> Result:
-    user = await instance.organisations.change_email(await instance.organisations.user(old), new, COMMAND_LINE)
-    return {"user_id": user.id, "organisation_id": user.organisation_id, "email": user.email}
+async def change_email(instance: Instance, actor: Actor, old: str, new: str) -> Result:
+    user = await instance.users.change_email(await instance.users.named(old), new, actor)
+    organisation = await instance.organisations.of_email(user.email)
+    return {"user_id": user.id, "organisation_id": organisation.id, "email": user.email}
 
 
-COMMANDS: dict[str, Command] = {
+READS: dict[str, Command] = {"accounts list": list_accounts}
+CHANGES: dict[str, Command] = {
     "init": init,
     "accounts create": create_account,
-    "accounts list": list_accounts,
     "accounts suspend": suspend_account,
     "accounts resume": resume_account,
     "accounts change-email": change_email,

@@ -1,4 +1,5 @@
-"""What a command is: arguments and results are plain JSON values."""
+"""What a command is: arguments and results are plain JSON values. One that changes something takes its actor before
+them."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

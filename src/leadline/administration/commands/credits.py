@@ -1,6 +1,7 @@
 """Credits and the ledger."""
 
-from leadline.accounts.audit_log import COMMAND_LINE, audited
+from leadline.accounts.actor import Actor
+from leadline.accounts.audit_log import audited
 from leadline.administration.commands import dates
 from leadline.administration.commands.command import Command, Result, dollars
 from leadline.administration.instance import Instance
@@ -14,9 +15,11 @@ from leadline.storage.database import Value
 _LONGEST_REASON = 500
 
 
-async def grant_credits(instance: Instance, email: str, amount: str, reason: str, expires: str | None = None) -> Result:
+async def grant_credits(
+    instance: Instance, actor: Actor, email: str, amount: str, reason: str, expires: str | None = None
+) -> Result:
     """For ever, or until `expires`: a duration from now on, or a day in UTC, with which the credits end."""
-    user = await instance.organisations.user(email)
+    organisation = await instance.organisations.of_email(email)
     ticks = dollars(amount)
     if ticks <= NOTHING:
         raise InvalidRequest("Grant an amount above zero.", "amount")
@@ -28,16 +31,14 @@ async def grant_credits(instance: Instance, email: str, amount: str, reason: str
         "granted_ticks": ticks,
         "expires_at": None if expires_at is None else rfc3339(expires_at),
     }
-    # The row goes first: where the grant fails after it, whoever tries again grants once.
-    row = audited(now, COMMAND_LINE, "credits grant", user.organisation_id, ({}, granted | {"reason": reason}))
-    await instance.database.commit(row)
-    await instance.ledger.grant(user.organisation_id, ticks, reason, expires_at)
-    return {"organisation": user.organisation} | granted | await show_balance(instance, email)
+    row = audited(now, actor, "credits grant", organisation.id, ({}, granted | {"reason": reason}), organisation.id)
+    await instance.ledger.grant(organisation.id, ticks, reason, expires_at, (row,))
+    return {"organisation": organisation.name} | granted | await show_balance(instance, email)
 
 
 async def show_balance(instance: Instance, email: str) -> Result:
-    user = await instance.organisations.user(email)
-    balance = instance.ledger.balance(user.organisation_id)
+    organisation = await instance.organisations.of_email(email)
+    balance = instance.ledger.balance(organisation.id)
     return {
         "balance_ticks": balance.balance_ticks,
         "held_ticks": balance.held_ticks,
@@ -46,8 +47,8 @@ async def show_balance(instance: Instance, email: str) -> Result:
 
 
 async def show_ledger(instance: Instance, email: str, limit: int | None) -> Result:
-    user = await instance.organisations.user(email)
-    return {"entries": [_entry(entry) for entry in await instance.ledger.entries(user.organisation_id, limit)]}
+    organisation = await instance.organisations.of_email(email)
+    return {"entries": [_entry(entry) for entry in await instance.ledger.entries(organisation.id, limit)]}
 
 
 async def verify_ledger(instance: Instance) -> Result:
@@ -55,8 +56,8 @@ async def verify_ledger(instance: Instance) -> Result:
     return {"ok": not audited.broken, "checked": audited.checked, "broken": list(audited.broken)}
 
 
-COMMANDS: dict[str, Command] = {
-    "credits grant": grant_credits,
+CHANGES: dict[str, Command] = {"credits grant": grant_credits}
+READS: dict[str, Command] = {
     "credits balance": show_balance,
     "credits ledger": show_ledger,
     "credits verify": verify_ledger,

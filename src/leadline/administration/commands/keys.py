@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
+from leadline.accounts.actor import Actor
 from leadline.accounts.keys import NO_LIMIT, ApiKey, KeyOptions
 from leadline.administration.commands import dates
 from leadline.administration.commands.command import Command, Result, dollars
@@ -23,54 +24,58 @@ LONGEST_OVERLAP = 7 * MICROSECONDS_PER_DAY
 _LONGEST_MODEL_NAME = 200
 
 
-async def create_key(instance: Instance, name: str, email: str | None, options: Options | None = None) -> Result:
+async def create_key(
+    instance: Instance, actor: Actor, name: str, email: str | None, options: Options | None = None
+) -> Result:
     """`options` are those of `change_key`; what is not among them stays open."""
-    user = await instance.organisations.user(email)
+    organisation = await instance.organisations.of_email(email)
     chosen = _chosen(KeyOptions(key_name(name)), options or {}, instance.keys.clock())
-    key, text = await instance.keys.create(user.organisation_id, chosen)
+    key, text = await instance.keys.create(organisation.id, chosen, actor)
     return _key(instance, key) | {"api_key": text}
 
 
 async def list_keys(instance: Instance, email: str | None) -> Result:
-    user = await instance.organisations.user(email)
-    return {"keys": [_key(instance, key) for key in instance.keys.of(user.organisation_id)]}
+    organisation = await instance.organisations.of_email(email)
+    return {"keys": [_key(instance, key) for key in instance.keys.of(organisation.id)]}
 
 
 async def show_key(instance: Instance, key: str, email: str | None) -> Result:
     return _key(instance, await _find(instance, key, email))
 
 
-async def change_key(instance: Instance, key: str, email: str | None, options: Options) -> Result:
+async def change_key(instance: Instance, actor: Actor, key: str, email: str | None, options: Options) -> Result:
     """Only what `options` name changes: `name`, `endpoints` and `models` (lists; empty: all), `cap` (`20/month`),
     `expires` (`90d` or a date), each None for none, and the limits by the names of Limit's fields (0: none)."""
     found = await _find_alive(instance, key, email)
     chosen = _chosen(found.options, options, instance.keys.clock())
-    return _key(instance, await instance.keys.change(found, chosen))
+    return _key(instance, await instance.keys.change(found, chosen, actor))
 
 
-async def disable_key(instance: Instance, key: str, email: str | None) -> Result:
-    return _key(instance, await instance.keys.disable(await _find(instance, key, email)))
+async def disable_key(instance: Instance, actor: Actor, key: str, email: str | None) -> Result:
+    return _key(instance, await instance.keys.disable(await _find(instance, key, email), actor))
 
 
-async def enable_key(instance: Instance, key: str, email: str | None) -> Result:
-    return _key(instance, await instance.keys.enable(await _find_alive(instance, key, email)))
+async def enable_key(instance: Instance, actor: Actor, key: str, email: str | None) -> Result:
+    return _key(instance, await instance.keys.enable(await _find_alive(instance, key, email), actor))
 
 
-async def rotate_key(instance: Instance, key: str, email: str | None, overlap: str) -> Result:
+async def rotate_key(instance: Instance, actor: Actor, key: str, email: str | None, overlap: str) -> Result:
     """A new secret. The present one works for another `overlap`, such as `24h`."""
     found = await _find_alive(instance, key, email)
-    rotated, text = await instance.keys.rotate(found, _overlap(overlap))
+    rotated, text = await instance.keys.rotate(found, _overlap(overlap), actor)
     return _key(instance, rotated) | {"api_key": text}
 
 
-async def revoke_key(instance: Instance, key: str, email: str | None) -> Result:
-    return _key(instance, await instance.keys.revoke(await _find(instance, key, email)))
+async def revoke_key(instance: Instance, actor: Actor, key: str, email: str | None) -> Result:
+    return _key(instance, await instance.keys.revoke(await _find(instance, key, email), actor))
 
 
-COMMANDS: dict[str, Command] = {
-    "keys create": create_key,
+READS: dict[str, Command] = {
     "keys list": list_keys,
     "keys show": show_key,
+}
+CHANGES: dict[str, Command] = {
+    "keys create": create_key,
     "keys change": change_key,
     "keys disable": disable_key,
     "keys enable": enable_key,
@@ -88,8 +93,8 @@ def key_name(name: str) -> str:
 
 
 async def _find(instance: Instance, key: str, email: str | None) -> ApiKey:
-    user = await instance.organisations.user(email)
-    return instance.keys.find(user.organisation_id, key)
+    organisation = await instance.organisations.of_email(email)
+    return instance.keys.find(organisation.id, key)
 
 
 async def _find_alive(instance: Instance, key: str, email: str | None) -> ApiKey:
@@ -178,6 +183,7 @@ def _key(instance: Instance, key: ApiKey) -> Result:
         "redacted": key.redacted,
         "state": key.state(instance.keys.clock()),
         "created_at": rfc3339(key.created_at),
+        "created_by": key.created_by or None,
         "expires_at": _date(key.expires_at),
         "endpoints": sorted(key.endpoints),
         "models": sorted(key.models),

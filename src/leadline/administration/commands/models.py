@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from leadline.accounts.actor import Actor
 from leadline.administration.commands import dates
 from leadline.administration.commands.command import Command, Result
 from leadline.administration.instance import Instance
@@ -87,7 +88,7 @@ async def show_model(instance: Instance, name: str) -> Result:
 
 
 async def price_model(
-    instance: Instance, name: str, changes: Mapping[str, str], effective_from: str | None = None
+    instance: Instance, actor: Actor, name: str, changes: Mapping[str, str], effective_from: str | None = None
 ) -> Result:
     """`changes` has prices and the threshold by the names of the fields of `Prices`. What it does not name stays as it
     would be at that date. Without any nothing changes."""
@@ -95,16 +96,16 @@ async def price_model(
     if changes:
         at = None if effective_from is None else _moment(effective_from)
         before = instance.prices.at(section.name, instance.prices.clock() if at is None else at)
-        await instance.prices.record(section.name, _changed(before, changes), at, "command")
+        await instance.prices.record(section.name, _changed(before, changes), at, "command", actor)
     elif effective_from is not None:
         raise InvalidRequest("Name a price that changes then, such as --input 2.00.", "from")
     return {"name": section.name, **_prices(instance, section.name)}
 
 
-COMMANDS: dict[str, Command] = {
+CHANGES: dict[str, Command] = {"models price": price_model}
+READS: dict[str, Command] = {
     "models list": list_models,
     "models show": show_model,
-    "models price": price_model,
 }
 
 

@@ -3,18 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
+from leadline.accounts.actor import COMMAND_LINE, Actor
 from leadline.administration.commands import accounts, credits, database, keys, models, usage
 from leadline.administration.commands.command import Command, Result
 from leadline.administration.instance import Instance
 from leadline.errors import InvalidRequest
 
 _PARTS = (accounts, keys, credits, usage, models, database)
-COMMANDS: dict[str, Command] = {name: command for part in _PARTS for name, command in part.COMMANDS.items()}
+READS: dict[str, Command] = {name: command for part in _PARTS for name, command in part.READS.items()}
+CHANGES: dict[str, Command] = {name: command for part in _PARTS for name, command in part.CHANGES.items()}
 
 
-async def run(instance: Instance, command: str, arguments: Mapping[str, Any]) -> Result:
+async def run(instance: Instance, command: str, arguments: Mapping[str, Any], actor: Actor = COMMAND_LINE) -> Result:
     """Run the command of this name."""
-    known = COMMANDS.get(command)
-    if known is None:
-        raise InvalidRequest(f"There is no command {command!r}. Is the running server an older Leadline?")
-    return await known(instance, **arguments)
+    if (read := READS.get(command)) is not None:
+        return await read(instance, **arguments)
+    if (change := CHANGES.get(command)) is not None:
+        return await change(instance, actor, **arguments)
+    raise InvalidRequest(f"There is no command {command!r}. Is the running server an older Leadline?")

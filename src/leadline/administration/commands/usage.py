@@ -22,13 +22,13 @@ async def show_usage(instance: Instance, by: Group, since: str | None, until: st
     they are asked for by hours; the result says from when until when that is."""
     if by not in get_args(Group):
         raise InvalidRequest(f"Usage has no groups by {by!r}. Write one of {', '.join(get_args(Group))}.", "by")
-    user = await instance.organisations.user(email)
+    organisation = await instance.organisations.of_email(email)
     now = instance.keys.clock()
     length = MICROSECONDS_PER_HOUR if by == "hour" else MICROSECONDS_PER_DAY
     begins, ends = (moment // length * length for moment in (_since(since or DEFAULT_SINCE, now), _until(until, now)))
     if begins > ends:
         raise InvalidRequest("The time ends before it begins. Give an earlier --since or a later --until.", "since")
-    sums = await UsageBook(instance.database).sums(user.organisation_id, begins, ends + length, by)
+    sums = await UsageBook(instance.database).sums(organisation.id, begins, ends + length, by)
     rows = [_group(instance, one.group, by) | {name: getattr(one, name) for name in COUNTS} for one in sums]
     return {
         "since": rfc3339(begins),
@@ -43,13 +43,14 @@ async def show_log(instance: Instance, limit: int, before: str | None, email: st
     """The newest requests, or those before the request id `before`; the newest first."""
     if not 1 <= limit <= MOST_RECORDS:
         raise InvalidRequest(f"Ask for 1 to {MOST_RECORDS} requests at once.", "limit")
-    user = await instance.organisations.user(email)
+    organisation = await instance.organisations.of_email(email)
     book = UsageBook(instance.database)
-    records = await book.records(user.organisation_id, None if before is None else _request_id(before), limit)
+    records = await book.records(organisation.id, None if before is None else _request_id(before), limit)
     return {"records": [_record(instance, record) for record in records]}
 
 
-COMMANDS: dict[str, Command] = {
+CHANGES: dict[str, Command] = {}
+READS: dict[str, Command] = {
     "usage": show_usage,
     "usage log": show_log,
 }
