@@ -6,7 +6,7 @@ Whoever needs the time takes a clock as an argument, so that tests can step it.
 import re
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Literal
 
 Clock = Callable[[], int]
@@ -38,6 +38,17 @@ def first_day(period: Period, day: int) -> int:
             return day - (day + 3) % 7  # day 0, 1 January 1970, was a Thursday
         case "month":
             return day - datetime.fromtimestamp(day * 86400, UTC).day + 1
+
+
+def next_first_day(period: Period, day: int) -> int:
+    """The day on which the period begins that follows the one of `day`."""
+    longest = {"day": 1, "week": 7, "month": 31}[period]
+    return first_day(period, first_day(period, day) + longest)
+
+
+def date_of(day: int) -> date:
+    """The date of a day since 1970."""
+    return datetime.fromtimestamp(day * 86400, UTC).date()
 
 
 def duration(text: str) -> int:

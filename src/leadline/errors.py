@@ -94,6 +94,10 @@ class KeyCapSpent(InsufficientCredits):
     """The spending cap of this API key is used up."""
 
 
+class SpendLimitReached(InsufficientCredits):
+    """The organisation's spending limit of this month is reached."""
+
+
 class IdempotencyConflict(Refused):
     """This Idempotency-Key was used for another request. Use a new key for a new request."""
 

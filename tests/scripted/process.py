@@ -163,7 +163,7 @@ def acknowledge_early() -> None:
 
 def leave_holds() -> None:
     """What a crash left held stays held."""
-    ledgers._interrupted = lambda row, now: Noted([])  # type: ignore[assignment, return-value]
+    ledgers.interrupted = lambda row, now: Noted([])  # type: ignore[assignment, return-value]
 
 
 def recover_twice() -> None:

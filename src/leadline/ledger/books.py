@@ -13,7 +13,7 @@ import msgspec
 from leadline.chat.events import Usage
 from leadline.ledger.usage import Meters, UsageRecord
 from leadline.money import SpendCap, Ticks
-from leadline.storage.database import Row, Snapshot, Transaction, Value, Write
+from leadline.storage.database import Conflict, Row, Snapshot, Transaction, Value, Write
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -111,14 +111,28 @@ class Settled(msgspec.Struct, eq=False):
     kept_ticks: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Full:
+    """What there was right after the grant with this number."""
+
+    ticks: Ticks
+    number: int
+
+
 @dataclass(slots=True)
 class Added:
-    """An entry that is no charge; a grant may have an end, in microseconds. `tried_after` is as a hold's."""
+    """An entry that is no charge; a grant may have an end, in microseconds. `also` is written with it, and with it
+    alone. Where `once` finds no row to write, the entry came another time, which `came_before` tells, and nothing is
+    added. `full` is told of a grant. `tried_after` is as a hold's."""
 
     organisation_id: str
     entry: Entry
     expires_at: int | None = None
     tried_after: int | None = None
+    also: tuple[Write, ...] = ()
+    once: Write | None = None
+    came_before: bool = False
+    full: Full | None = None
 
 
 @dataclass(slots=True)
@@ -218,7 +232,16 @@ class _Page:
     def add(self, item: Added) -> None:
         if self.kept_amount(item.entry.id, item) is not None:
             return
+        item.came_before = item.once is not None and not self._is_first(item.once)
+        if item.came_before:
+            return
         self.append(item.organisation_id, item.entry)
+        for write in item.also:
+            self.transaction.write(write)
+        if item.entry.kind == "grant":
+            item.full = self._fill(item.organisation_id)
+        if item.entry.amount_ticks < 0:
+            self._spare_grants(item.organisation_id)
         if item.expires_at is not None:
             self.transaction.write(
                 Write(
@@ -227,6 +250,37 @@ class _Page:
                     (item.organisation_id, item.expires_at, item.entry.id, item.entry.amount_ticks),
                 )
             )
+
+    def _is_first(self, once: Write) -> bool:
+        try:
+            self.transaction.write(once)
+        except Conflict:
+            return False
+        return True
+
+    def _balance(self, organisation_id: str) -> int:
+        """As this page leaves it so far."""
+        [(balance_ticks,)] = self.transaction.rows(
+            "SELECT balance_ticks FROM accounts WHERE organisation_id = $1", organisation_id
+        )
+        return int(balance_ticks) + self.changes.get(organisation_id, 0)
+
+    def _fill(self, organisation_id: str) -> Full:
+        full = Full(Ticks(self._balance(organisation_id)), self.number + len(self.entries))
+        self.transaction.write(
+            Write(
+                "UPDATE accounts SET full_ticks = $1, full_number = $2 WHERE organisation_id = $3",
+                (full.ticks, full.number, organisation_id),
+            )
+        )
+        return full
+
+    def _spare_grants(self, organisation_id: str) -> None:
+        """What was taken back came from what has no date, as far as there is any."""
+        [(dated_ticks,)] = self.transaction.rows(
+            "SELECT COALESCE(SUM(left_ticks), 0) FROM expiring_grants WHERE organisation_id = $1", organisation_id
+        )
+        self.take_from_grants(organisation_id, max(0, dated_ticks - self._balance(organisation_id)))
 
     def expire(self, item: Expired) -> None:
         """What is not set aside stays in its grant, for the next time."""

@@ -19,24 +19,24 @@ from leadline.clock import Clock, now_microseconds
 from leadline.errors import CreditsHeld, InsufficientCredits
 from leadline.ids import new_uuid
 from leadline.ledger.books import (
-    ENTRY_COLUMNS,
     Added,
     Books,
     Checkpointed,
     Entry,
     Expired,
+    Full,
     Hold,
     Item,
     Noted,
     Outcome,
     Settled,
-    digest_after,
     index_entries,
 )
+from leadline.ledger.recovery import interrupted, seal_entries
 from leadline.ledger.spending import Spending
 from leadline.ledger.usage import UsageRecord, index_records
 from leadline.money import NOTHING, Ticks, show_usd
-from leadline.storage.database import Database, DatabaseUnusable, Row, Transaction, Write
+from leadline.storage.database import Database, DatabaseUnusable, Write
 
 # A settlement that the disk refused is tried again so often, and a stop waits so long for it.
 RETRY_SECONDS = 0.5
@@ -59,6 +59,21 @@ class Balance:
         return Ticks(self.balance_ticks - self.held_ticks)
 
 
+@dataclass(frozen=True, slots=True)
+class CreditMeter:
+    """How much of its credits an organisation has left: of what there was right after its last grant, which was the
+    entry `number`."""
+
+    available_ticks: Ticks
+    of_ticks: Ticks
+    number: int
+
+    @property
+    def percent(self) -> int:
+        """Rounded down, 0 to 100."""
+        return max(0, min(100, self.available_ticks * 100 // self.of_ticks)) if self.of_ticks > 0 else 0
+
+
 class Ledger:
     """`clock` is the wall clock in microseconds."""
 
@@ -68,6 +83,9 @@ class Ledger:
         self._books = Books()
         self._balances: dict[str, int] = {}
         self._held: dict[str, int] = {}
+        self._full: dict[str, Full] = {}
+        # Whose balance changed since somebody asked.
+        self._changed: set[str] = set()
         # Of what is held: what is set aside to end with its grants.
         self._ending: dict[str, int] = {}
         # The next date of each organisation's grants, and the dates of those that are being written.
@@ -76,7 +94,7 @@ class Ledger:
         self._open: dict[str, Hold] = {}
         self._spending = Spending()
         self._settlements: dict[str, asyncio.Future[None]] = {}
-        self._refunds: set[asyncio.Task[None]] = set()
+        self._additions: set[asyncio.Task[None]] = set()
         self._noted: list[UsageRecord] = []
         self._indexes_lag = False
         self._closing = False
@@ -84,14 +102,18 @@ class Ledger:
     async def load(self) -> int:
         """Read the balances, and settle what a crash left held at its last checkpoint. Returns how many holds that
         were."""
-        await self._seal()
+        await seal_entries(self._database)
         holds = await self._database.rows(
             "SELECT request_id, organisation_id, key_id, model, endpoint, reserved_ticks, opened_at, replayable,"
             " used_ticks, prompt_tokens, cached_tokens, image_tokens, output_tokens, reasoning_tokens FROM holds"
         )
-        await asyncio.gather(*(self._write(_interrupted(row, self._clock())) for row in holds))
-        accounts = await self._database.rows("SELECT organisation_id, balance_ticks FROM accounts")
-        self._balances = dict(accounts)
+        await asyncio.gather(*(self._write(interrupted(row, self._clock())) for row in holds))
+        accounts = await self._database.rows(
+            "SELECT organisation_id, balance_ticks, full_ticks, full_number FROM accounts"
+        )
+        self._balances = {organisation_id: balance for organisation_id, balance, *_ in accounts}
+        self._full = {organisation_id: Full(*full) for organisation_id, _, *full in accounts}
+        self._changed = set(self._balances)
         self._held = dict.fromkeys(self._balances, 0)
         self._expires_at = dict(
             await self._database.rows(
@@ -105,7 +127,7 @@ class Ledger:
         """Give settlements that the disk refused a last chance. A stream's hold that stays is settled at the next
         start."""
         self._closing = True
-        if open_ends := [*self._settlements.values(), *self._refunds]:
+        if open_ends := [*self._settlements.values(), *self._additions]:
             _, late = await asyncio.wait(open_ends, timeout=CLOSE_SECONDS)
             for task in late:
                 task.cancel()
@@ -113,16 +135,40 @@ class Ledger:
     def balance(self, organisation_id: str) -> Balance:
         return Balance(Ticks(self._balances[organisation_id]), Ticks(self._held[organisation_id]))
 
+    def meter(self, organisation_id: str) -> CreditMeter:
+        full = self._full[organisation_id]
+        return CreditMeter(self.balance(organisation_id).available_ticks, full.ticks, full.number)
+
+    def take_changed(self) -> set[str]:
+        """The organisations whose balance changed since this was asked last; at first all."""
+        changed, self._changed = self._changed, set()
+        return changed
+
     def available_ticks(self, hold: Hold) -> int:
-        """What credits and the key's cap leave for the request of `hold`."""
+        """What credits, the key's cap and the organisation's limit leave for the request of `hold`."""
         available = self.balance(hold.organisation_id).available_ticks
-        if hold.cap is None:
-            return available
-        return min(available, self._spending.available_ticks(hold.key_id, hold.cap, self._clock()))
+        return self._spending.available_ticks(hold, available, self._clock())
+
+    def spent_in_month(self, organisation_id: str) -> Ticks:
+        """In the present month (UTC)."""
+        return self._spending.spent_in_month(organisation_id, self._clock())
+
+    def limit_of(self, organisation_id: str) -> Ticks | None:
+        """What the organisation may spend in a month; None: all that it has."""
+        return self._spending.limit_of(organisation_id)
+
+    async def change_limit(self, organisation_id: str, ticks: Ticks | None, *writes: Write) -> None:
+        """Holds from the next request on; `writes` make it durable."""
+
+        async def both() -> None:
+            await self._database.commit(*writes)
+            self._spending.limit(organisation_id, ticks)
+
+        await asyncio.shield(asyncio.ensure_future(both()))
 
     def reserve(self, hold: Hold) -> None:
-        """Set `hold.ticks` aside. Raises InsufficientCredits or KeyCapSpent; CreditsHeld where waiting is enough;
-        DatabaseUnusable while the disk takes no writes."""
+        """Set `hold.ticks` aside. Raises InsufficientCredits, KeyCapSpent or SpendLimitReached; CreditsHeld where
+        waiting is enough; DatabaseUnusable while the disk takes no writes."""
         if not self._database.writable:
             raise DatabaseUnusable("The books cannot be written now, so nothing can be run. Try again in a moment.")
         balance, held = self._balances[hold.organisation_id], self._held[hold.organisation_id]
@@ -181,6 +227,7 @@ class Ledger:
             if error is None:
                 self._balances[hold.organisation_id] -= cost_ticks
                 self._held[hold.organisation_id] -= hold.ticks
+                self._changed.add(hold.organisation_id)
                 self._spending.settle(hold, cost_ticks, record.at)
                 self._indexes_lag = True
                 del self._open[hold.request_id]
@@ -197,11 +244,28 @@ class Ledger:
             return
         self._spending.refund(hold, ticks, at)
         entry = Entry(str(new_uuid()), self._clock(), "refund", ticks, "the answer did not arrive", hold.request_id)
-        refund = asyncio.get_running_loop().create_task(self._refund(Added(hold.organisation_id, entry)))
-        self._refunds.add(refund)
-        refund.add_done_callback(self._refunds.discard)
+        self._add_surely(Added(hold.organisation_id, entry))
 
-    async def _refund(self, item: Added) -> None:
+    def _add_surely(self, item: Added, set_aside: int = 0) -> "asyncio.Task[None]":
+        """Whatever the disk says, and whether or not somebody waits, until the ledger is closed. `set_aside` is free
+        again at its end."""
+
+        async def added() -> None:
+            try:
+                await self._add_until_written(item)
+            finally:
+                self._set_aside(item.organisation_id, -set_aside)
+
+        addition = asyncio.get_running_loop().create_task(added())
+        self._additions.add(addition)
+        addition.add_done_callback(self._additions.discard)
+        return addition
+
+    def _set_aside(self, organisation_id: str, ticks: int) -> None:
+        self._held[organisation_id] += ticks
+        self._ending[organisation_id] = self._ending.get(organisation_id, 0) + ticks
+
+    async def _add_until_written(self, item: Added) -> None:
         while True:
             try:
                 return await self._add(item)
@@ -250,13 +314,41 @@ class Ledger:
     def opened(self, organisation_id: str) -> None:
         self._balances[organisation_id] = NOTHING
         self._held[organisation_id] = NOTHING
+        self._full[organisation_id] = Full(NOTHING, 0)
 
-    async def grant(self, organisation_id: str, ticks: Ticks, reason: str, expires_at: int | None = None) -> Balance:
-        """Add credits, for ever or until `expires_at` (microseconds), when what is left of them goes."""
+    async def grant(
+        self,
+        organisation_id: str,
+        ticks: Ticks,
+        reason: str,
+        expires_at: int | None = None,
+        also: tuple[Write, ...] = (),
+    ) -> Balance:
+        """Add credits, for ever or until `expires_at` (microseconds), when what is left of them goes. `also` is in the
+        same commit."""
         assert ticks > 0
         entry = Entry(str(new_uuid()), self._clock(), "grant", ticks, reason)
-        await asyncio.shield(asyncio.ensure_future(self._add(Added(organisation_id, entry, expires_at))))
+        await asyncio.shield(asyncio.ensure_future(self._add(Added(organisation_id, entry, expires_at, also=also))))
         return self.balance(organisation_id)
+
+    async def credit(self, organisation_id: str, entry: Entry, once: Write, *also: Write) -> bool:
+        """Add what was paid. Whatever the disk says, it is tried on; False where `once` says that it came before, in
+        which case nothing is written."""
+        item = Added(organisation_id, entry, also=also, once=once)
+        await asyncio.shield(self._add_surely(item))
+        return not item.came_before
+
+    async def take_back(
+        self, organisation_id: str, ticks: int, reason: str, once: Write, also: Callable[[int], Sequence[Write]]
+    ) -> int | None:
+        """Take up to `ticks`, but nothing that running requests hold, in an adjustment. `also` is asked with how much
+        it was, `once` is as of `credit`. None where it came before."""
+        taken = min(ticks, self.balance(organisation_id).available_ticks)
+        entry = Entry(str(new_uuid()), self._clock(), "adjustment", -taken, reason)
+        self._set_aside(organisation_id, taken)
+        item = Added(organisation_id, entry, also=tuple(also(taken)), once=once)
+        await asyncio.shield(self._add_surely(item, taken))
+        return None if item.came_before else taken
 
     async def _add(self, item: Added) -> None:
         organisation_id, expires_at = item.organisation_id, item.expires_at
@@ -268,7 +360,11 @@ class Ledger:
             await self._write(item)
         finally:
             coming.remove(expires_at)
+        if item.came_before:
+            return
         self._balances[organisation_id] += item.entry.amount_ticks
+        self._full[organisation_id] = item.full or self._full[organisation_id]
+        self._changed.add(organisation_id)
 
     def _await_date(self, organisation_id: str, written: int | None) -> None:
         """The next date is that of the grants that are `written`, or of one that is being written."""
@@ -285,16 +381,15 @@ class Ledger:
 
     async def _expire(self, organisation_id: str) -> None:
         set_aside = self.balance(organisation_id).available_ticks
-        self._held[organisation_id] += set_aside
-        self._ending[organisation_id] = self._ending.get(organisation_id, 0) + set_aside
+        self._set_aside(organisation_id, set_aside)
         item = Expired(organisation_id, self._clock(), str(new_uuid()), set_aside)
         try:
             await self._write(item)
             self._balances[organisation_id] -= item.ended_ticks
+            self._changed.add(organisation_id)
             self._await_date(organisation_id, item.next_at)
         finally:
-            self._held[organisation_id] -= set_aside
-            self._ending[organisation_id] -= set_aside
+            self._set_aside(organisation_id, -set_aside)
 
     def discrepancies(self) -> list[str]:
         """Where memory contradicts itself: what each organisation's running requests hold against its sum."""
@@ -327,38 +422,3 @@ class Ledger:
 
     def _write(self, item: Item) -> "asyncio.Future[None]":
         return self._database.together(self._books.write, item)
-
-    async def _seal(self) -> None:
-        """Give entries of the time before digests theirs, once."""
-        if await self._database.rows("SELECT number FROM entries WHERE digest = '' LIMIT 1"):
-            await self._database.together(_seal_entries, None)
-
-
-def _seal_entries(transaction: Transaction, _: Sequence[None]) -> None:
-    digest, digests = "", []
-    for row in transaction.rows(f"SELECT {ENTRY_COLUMNS} FROM entries ORDER BY number"):
-        digest = digest_after(digest, row)
-        digests.append((digest, row[0]))
-    transaction.write_many("UPDATE entries SET digest = $1 WHERE number = $2", digests)
-
-
-def _interrupted(row: Row, now: int) -> Settled:
-    """A hold that a crash left, settled at its last checkpoint: never for more than was delivered."""
-    request_id, organisation_id, key_id, model, endpoint, ticks, opened_at, replayable, used_ticks, *tokens = row
-    hold = Hold(request_id, organisation_id, key_id, model, endpoint, ticks, opened_at, on_disk=True)
-    charged = bool(tokens[0]) and not replayable
-    return Settled(
-        hold,
-        Outcome(
-            UsageRecord(
-                *(organisation_id, request_id, opened_at, now, key_id, model, endpoint),
-                status="interrupted" if charged else "failed",
-                error="server_stopped",
-                streamed=True,
-                usage=Usage(*tokens) if charged else Usage(),
-                cost_ticks=used_ticks if charged else 0,
-                total_milliseconds=max(0, now - opened_at) // 1000,
-            )
-        ),
-        dated=True,
-    )

@@ -29,7 +29,7 @@ COUNTS = ("requests", "failed", "refused", *_TOKENS, "cost_ticks")
 # In the order of the numbers by which the index of records knows them.
 LOG_STATUSES: tuple[LogStatus, ...] = get_args(LogStatus)
 RATE_LIMITED = ("rate_limited", "credits_held")
-NO_CREDITS = ("insufficient_credits", "key_cap_spent")
+NO_CREDITS = ("insufficient_credits", "key_cap_spent", "spend_limit_reached")
 _GROUPED = {"model": "model", "key": "key_id", "endpoint": "endpoint", "day": "day", "hour": "hour"}
 
 

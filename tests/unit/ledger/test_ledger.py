@@ -490,7 +490,7 @@ async def test_an_account_changes_once_however_many_of_its_requests_end_together
     await database.commit(
         Write("CREATE TABLE touched (balance_ticks BIGINT)", rows=None),
         Write(
-            "CREATE TRIGGER account_touched AFTER UPDATE ON accounts"
+            "CREATE TRIGGER account_touched AFTER UPDATE OF balance_ticks ON accounts"
             " BEGIN INSERT INTO touched VALUES (NEW.balance_ticks); END",
             rows=None,
         ),

@@ -209,7 +209,7 @@ async def test_a_failing_unit_fails_alone(database: Database, commits: Commits, 
 
 async def test_a_full_disk_refuses_what_does_not_fit_and_takes_what_does(tmp_path: Path, monkeypatch: Any) -> None:
     def shrink(connection: apsw.Connection) -> None:
-        connection.execute("PRAGMA max_page_count = 80")
+        connection.execute("PRAGMA max_page_count = 160")
 
     monkeypatch.setattr(apsw, "connection_hooks", [shrink])
     database = Database(tmp_path / "small.db")

@@ -120,6 +120,26 @@ async def test_old_entries_are_numbered_in_the_order_of_their_time_and_chained(d
     await database.close()
 
 
+async def test_old_accounts_know_what_there_was_after_their_last_grant(database_path: Path) -> None:
+    """Also where charges came before that grant, and where there never was one."""
+    by_hand(database_path, migrations=[file.name for file in FILES].index("0015_billing.sql"))
+    connection = apsw.Connection(str(database_path))
+    more = "INSERT INTO entries (number, id, organisation_id, at, kind, amount_ticks, reason, digest) VALUES"
+    connection.execute(
+        f"{more} (6, 'six', 'org_alice', 1, 'grant', 40, '', ''), (7, 'seven', 'org_alice', 1, 'charge',"
+        " -5, '', ''), (8, 'eight', 'org_alice', 1, 'refund', 1, '', '')"
+    )
+    connection.execute("INSERT INTO organisations (id, name, created_at) VALUES ('org_bob', 'Bob', 1)")
+    connection.execute("INSERT INTO accounts (organisation_id, balance_ticks) VALUES ('org_bob', 0)")
+    connection.close()
+
+    database, ledger = await migrated(database_path)
+
+    meters = [ledger.meter(organisation) for organisation in ("org_alice", "org_charlie", "org_bob")]
+    assert [(meter.of_ticks, meter.number) for meter in meters] == [(905, 6), (50, 2), (0, 0)]
+    await database.close()
+
+
 async def test_old_charges_get_their_records_and_sums(database_path: Path) -> None:
     by_hand(database_path, migrations=1)
 
