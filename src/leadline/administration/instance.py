@@ -41,7 +41,8 @@ class SecretUnusable(LeadlineError):
 
 @dataclass(slots=True)
 class Instance:
-    """An opened instance. `base_url` is where clients reach it; `engines` are those that run here, by name."""
+    """An opened instance. `base_url` and `grpc_address` are where clients reach it, the latter once a server runs;
+    `engines` are those that run here, by name."""
 
     data: Path
     config: Config
@@ -60,6 +61,7 @@ class Instance:
     base_url: str
     _lock: IO[str]
     engines: Mapping[str, Engine] = field(default_factory=dict)
+    grpc_address: str | None = None
 
     @classmethod
     async def open(cls, data: Path) -> "Instance":

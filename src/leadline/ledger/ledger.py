@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from leadline.chat.events import Usage
-from leadline.clock import Clock, now_microseconds
+from leadline.clock import Clock, Period, now_microseconds
 from leadline.errors import CreditsHeld, InsufficientCredits
 from leadline.ids import new_uuid
 from leadline.ledger.books import (
@@ -152,6 +152,10 @@ class Ledger:
     def spent_in_month(self, organisation_id: str) -> Ticks:
         """In the present month (UTC)."""
         return self._spending.spent_in_month(organisation_id, self._clock())
+
+    def spent_by_key(self, key_id: str, period: Period) -> Ticks:
+        """What a key spent in the present period."""
+        return self._spending.spent_by_key(key_id, period, self._clock())
 
     def limit_of(self, organisation_id: str) -> Ticks | None:
         """What the organisation may spend in a month; None: all that it has."""

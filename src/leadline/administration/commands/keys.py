@@ -29,7 +29,7 @@ async def create_key(
 ) -> Result:
     """`options` are those of `change_key`; what is not among them stays open."""
     organisation = await instance.organisations.of_email(email)
-    chosen = _chosen(KeyOptions(key_name(name)), options or {}, instance.keys.clock())
+    chosen = chosen_options(KeyOptions(key_name(name)), options or {}, instance.keys.clock())
     key, text = await instance.keys.create(organisation.id, chosen, actor)
     return _key(instance, key) | {"api_key": text}
 
@@ -47,7 +47,7 @@ async def change_key(instance: Instance, actor: Actor, key: str, email: str | No
     """Only what `options` name changes: `name`, `endpoints` and `models` (lists; empty: all), `cap` (`20/month`),
     `expires` (`90d` or a date), each None for none, and the limits by the names of Limit's fields (0: none)."""
     found = await _find_alive(instance, key, email)
-    chosen = _chosen(found.options, options, instance.keys.clock())
+    chosen = chosen_options(found.options, options, instance.keys.clock())
     return _key(instance, await instance.keys.change(found, chosen, actor))
 
 
@@ -62,7 +62,7 @@ async def enable_key(instance: Instance, actor: Actor, key: str, email: str | No
 async def rotate_key(instance: Instance, actor: Actor, key: str, email: str | None, overlap: str) -> Result:
     """A new secret. The present one works for another `overlap`, such as `24h`."""
     found = await _find_alive(instance, key, email)
-    rotated, text = await instance.keys.rotate(found, _overlap(overlap), actor)
+    rotated, text = await instance.keys.rotate(found, overlap_of(overlap), actor)
     return _key(instance, rotated) | {"api_key": text}
 
 
@@ -104,7 +104,7 @@ async def _find_alive(instance: Instance, key: str, email: str | None) -> ApiKey
     return found
 
 
-def _chosen(options: KeyOptions, named: Options, now: int) -> KeyOptions:
+def chosen_options(options: KeyOptions, named: Options, now: int) -> KeyOptions:
     """`options` with what is named in the place of their own."""
     limits = asdict(options.limit or NO_LIMIT)
     for word, value in named.items():
@@ -118,7 +118,7 @@ def _chosen(options: KeyOptions, named: Options, now: int) -> KeyOptions:
             case "cap":
                 options = replace(options, cap=_cap(value) if value is not None else None)
             case "expires":
-                options = replace(options, expires_at=_expiry(value, now) if value is not None else None)
+                options = replace(options, expires_at=expiry(value, now) if value is not None else None)
             case _ if word in limits:
                 limits[word] = _count(value, word)
             case _:
@@ -146,7 +146,7 @@ def _cap(text: str) -> SpendCap:
     )
 
 
-def _expiry(text: str, now: int) -> int:
+def expiry(text: str, now: int) -> int:
     """The moment at which a duration from now on, or a date's day in UTC, ends; in microseconds."""
     try:
         at = dates.end(text, now)
@@ -159,7 +159,8 @@ def _expiry(text: str, now: int) -> int:
     return at
 
 
-def _overlap(text: str) -> int:
+def overlap_of(text: str) -> int:
+    """How long the secret before a rotation works, in microseconds; 7d at most."""
     try:
         overlap = duration(text)
     except ValueError as error:
