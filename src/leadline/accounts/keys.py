@@ -5,8 +5,6 @@ A change is committed first and then remembered, so it holds from the next reque
 
 import asyncio
 import json
-import secrets
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -14,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from leadline.accounts.actor import Actor
 from leadline.accounts.audit_log import Fields, audited, differences
+from leadline.accounts.key_texts import LONGEST_KEY, new_key_text, new_public_id
 from leadline.clock import Clock, now_microseconds, rfc3339
 from leadline.config import Limit
 from leadline.errors import InvalidRequest, NotFound, Unauthenticated
@@ -21,19 +20,19 @@ from leadline.money import SpendCap, Ticks
 from leadline.storage.database import Conflict, Database, Value, Write
 
 ENDPOINTS = frozenset({"chat", "sample", "embed", "tokenize", "models", "image", "files", "batch"})
+# In the place of endpoints or models, where an empty set means all: not a single one.
+NONE = frozenset({"none"})
 NO_LIMIT = Limit(requests_per_second=0, requests_per_minute=0, tokens_per_minute=0, concurrent_requests=0)
 
 State = Literal["active", "disabled", "expired", "revoked"]
 
-_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_LONGEST_KEY = 256
 _INCORRECT = "Incorrect API key. Check it, or create a new one."
 
 
 @dataclass(frozen=True, slots=True)
 class KeyOptions:
-    """What an organisation decides about a key. An empty set means all; `expires_at` is in microseconds. An endpoint
-    that is none of ENDPOINTS is an InvalidRequest."""
+    """What an organisation decides about a key. An empty set means all, NONE not a single one; `expires_at` is in
+    microseconds. An endpoint that is none of ENDPOINTS is an InvalidRequest, as are names beside NONE's."""
 
     name: str
     endpoints: frozenset[str] = frozenset()
@@ -43,7 +42,10 @@ class KeyOptions:
     expires_at: int | None = None
 
     def __post_init__(self) -> None:
-        for unknown in sorted(self.endpoints - ENDPOINTS):
+        for field, names in (("endpoints", self.endpoints), ("models", self.models)):
+            if names > NONE:
+                raise InvalidRequest("none stands alone: write it without other names.", field)
+        for unknown in sorted(self.endpoints - ENDPOINTS - NONE):
             raise InvalidRequest(
                 f"There is no endpoint {unknown!r}. Write any of {', '.join(sorted(ENDPOINTS))}.", "endpoints"
             )
@@ -51,9 +53,9 @@ class KeyOptions:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key without its secret. Times are in microseconds. An empty set means all; `models` are names or aliases as
-    they were given. Until `previous_expires_at` the secret before the last rotation works too. `created_by` is a user's
-    id, or nothing where it was the command line."""
+    """A key without its secret. Times are in microseconds. An empty set means all, NONE not a single one; `models` are
+    names or aliases as they were given. Until `previous_expires_at` the secret before the last rotation works too.
+    `created_by` is a user's id, or nothing where it was the command line."""
 
     id: str
     organisation_id: str
@@ -129,7 +131,7 @@ class ApiKeys:
         """The key that was presented, or Unauthenticated. No part of it appears in the error."""
         if presented is None:
             raise Unauthenticated
-        secret = self._secrets.get(self._digest(presented)) if len(presented) <= _LONGEST_KEY else None
+        secret = self._secrets.get(self._digest(presented)) if len(presented) <= LONGEST_KEY else None
         if secret is None:
             raise Unauthenticated(_INCORRECT)
         if secret.opens_until is not None and (now := self.clock()) >= secret.opens_until:
@@ -141,7 +143,7 @@ class ApiKeys:
         is none of ours."""
         if presented is None:
             raise Unauthenticated
-        secret = self._secrets.get(self._digest(presented)) if len(presented) <= _LONGEST_KEY else None
+        secret = self._secrets.get(self._digest(presented)) if len(presented) <= LONGEST_KEY else None
         if secret is None or secret.key.revoked_at is not None:
             raise Unauthenticated(_INCORRECT)
         return secret.key
@@ -158,8 +160,8 @@ class ApiKeys:
         """A new key and its text, which is never to be had again. A name alone: a key that may do everything."""
         if isinstance(options, str):
             options = KeyOptions(options)
-        public_id = _characters(8)
-        text = _new_text(public_id)
+        public_id = new_public_id()
+        text = new_key_text("ll", public_id)
         now = self.clock()
         bare = ApiKey(
             public_id, organisation_id, options.name, text[-4:], now, modified_at=now, created_by=actor.user_id
@@ -193,7 +195,7 @@ class ApiKeys:
     async def rotate(self, key: ApiKey, overlap_microseconds: int, actor: Actor) -> tuple[ApiKey, str]:
         """The key with a new secret, and its text. The present secret works until the overlap ends, an older one stops
         at once."""
-        text, now = _new_text(key.id), self.clock()
+        text, now = new_key_text("ll", key.id), self.clock()
         stops_at = now + overlap_microseconds
         digest, last_four = self._digest(text), text[-4:]
 
@@ -331,24 +333,6 @@ class ApiKeys:
         return keyed.digest()
 
 
-def checksum(body: str) -> str:
-    """CRC-32 of `body` as six base62 digits, so that a mistyped or cut key can be told from a wrong one."""
-    rest, digits = zlib.crc32(body.encode("ascii")), ""
-    for _ in range(6):
-        rest, digit = divmod(rest, len(_ALPHABET))
-        digits = _ALPHABET[digit] + digits
-    return digits
-
-
-def _new_text(public_id: str) -> str:
-    body = f"ll_{public_id}_{_characters(32)}"
-    return body + checksum(body)
-
-
-def _characters(count: int) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(count))
-
-
 def _why_not(key: ApiKey, now: int) -> str:
     """Why a secret that we know does not open its key."""
     match key.state(now):
@@ -397,6 +381,12 @@ def _fields(key: ApiKey) -> dict[str, Value]:
         "tokens_per_minute": limit.tokens_per_minute,
         "concurrent_requests": limit.concurrent_requests,
     }
+
+
+def acls_of(key: ApiKey) -> list[str]:
+    """What a key may use, in xAI's words."""
+    endpoints, models = ([] if names == NONE else sorted(names) or ["*"] for names in (key.endpoints, key.models))
+    return [f"api-key:endpoint:{name}" for name in endpoints] + [f"api-key:model:{name}" for name in models]
 
 
 def _limit(limit: Limit | None) -> Limit | None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from leadline.accounts.keys import ApiKey
+from leadline.accounts.keys import ApiKey, acls_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,5 +19,4 @@ class KeyCard:
     @property
     def acls(self) -> list[str]:
         """What it may use, in xAI's words."""
-        endpoints, models = sorted(self.key.endpoints) or ["*"], sorted(self.key.models) or ["*"]
-        return [f"api-key:endpoint:{name}" for name in endpoints] + [f"api-key:model:{name}" for name in models]
+        return acls_of(self.key)

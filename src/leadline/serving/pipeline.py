@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from leadline.accounts.keys import ApiKey, ApiKeys
+from leadline.accounts.keys import NONE, ApiKey, ApiKeys
 from leadline.accounts.organisations import Organisations
 from leadline.catalog.catalog import Catalog, Model
 from leadline.catalog.prices import Prices
@@ -308,6 +308,8 @@ class Pipeline:
 
     def _permits(self, caller: Caller, model: Model) -> bool:
         """A key's models are names or aliases: what they mean is decided now, not when the key was made."""
+        if caller.models == NONE:
+            return False
         return not caller.models or any(self._means(name, model) for name in caller.models)
 
     def _means(self, name: str, model: Model) -> bool:

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadline.accounts.actor import COMMAND_LINE
-from leadline.accounts.keys import ENDPOINTS, ApiKey, ApiKeys, KeyOptions, checksum
+from leadline.accounts.key_texts import checksum
+from leadline.accounts.keys import ENDPOINTS, NONE, ApiKey, ApiKeys, KeyOptions, acls_of
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
 from leadline.config import Limit
 from leadline.errors import InvalidRequest, LeadlineError, NotFound, Unauthenticated
@@ -524,3 +525,18 @@ async def test_the_last_use_is_known_at_once_and_after_a_restart_once_it_was_wri
     # What was written once is not written again.
     assert again.last_used_at(used.id) == NOON + 3
     assert again.last_used_at(unused.id) is None
+
+
+async def test_a_key_for_nothing_is_told_from_a_key_for_all(keys: ApiKeys, database: Database, clock: SteppedClock):
+    closed, text = await keys.create("org_alice", KeyOptions("closed", NONE, NONE), COMMAND_LINE)
+    half, _ = await keys.create("org_alice", KeyOptions("half", models=NONE), COMMAND_LINE)
+    again = await loaded_again(database, clock)
+    assert again.authenticate(text) == closed
+    assert (closed.endpoints, closed.models, acls_of(closed)) == (NONE, NONE, [])
+    assert acls_of(half) == ["api-key:endpoint:*"]
+
+
+@pytest.mark.parametrize("names", [{"endpoints": NONE | {"chat"}}, {"models": NONE | {"grok-beta"}}])
+def test_nothing_stands_alone(names: dict[str, Any]):
+    with pytest.raises(InvalidRequest, match="stands alone"):
+        KeyOptions("half-closed", **names)

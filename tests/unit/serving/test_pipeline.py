@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from leadline.accounts.keys import ApiKey
+from leadline.accounts.keys import NONE, ApiKey
 from leadline.administration.commands.run import run
 from leadline.administration.instance import Instance
 from leadline.catalog.catalog import Catalog, Model
@@ -17,7 +17,15 @@ from leadline.catalog.prices import Prices, prices_of
 from leadline.chat.events import Finished, TextDelta
 from leadline.chat.request import ChatRequest, Message, Text
 from leadline.config import Limit, PriceSection
-from leadline.errors import CreditsHeld, EngineFailed, InsufficientCredits, InvalidRequest, RateLimited, Unavailable
+from leadline.errors import (
+    CreditsHeld,
+    EngineFailed,
+    InsufficientCredits,
+    InvalidRequest,
+    PermissionDenied,
+    RateLimited,
+    Unavailable,
+)
 from leadline.ids import new_uuid
 from leadline.ledger.audit import audit
 from leadline.limits.limiter import Limiter
@@ -290,3 +298,18 @@ async def test_a_request_is_charged_under_its_own_id(house):
     await whole(await house.pipeline.start(house.caller, request, Call(request_id, "/v1/messages", False)))
     entries = await house.instance.ledger.entries(house.caller.organisation_id)
     assert entries[-1].request_id == str(request_id)
+
+
+async def test_a_key_for_nothing_is_refused_every_model_also_one_that_answers_to_every_name(house):
+    [model] = [one for one in house.pipeline.catalog.models if one.name == "echo"]
+    anything = replace(house.pipeline, catalog=Catalog([replace(model, aliases=("*",))]))
+    house.pipeline, everyone = anything, house.caller
+    house.caller = replace(everyone, models=NONE)
+    with pytest.raises(PermissionDenied, match="may not use the model echo"):
+        await house.start("echo", "hi")
+    assert anything.models(house.caller) == ()
+    house.caller = replace(everyone, endpoints=NONE)
+    with pytest.raises(PermissionDenied, match="may not use any endpoint"):
+        await house.start("echo", "hi")
+    assert not house.engine.requests
+    assert house.held() == 0
