@@ -43,7 +43,7 @@ CREATE TABLE billing_details (
 );
 
 -- What somebody set out to pay. `session_id` is the payment page's; `payment` and the rest are known once it was paid
--- and credited, which is one commit with its entry.
+-- and credited, which is one commit with its entry. `lost_cents` is what was taken back of it, or would have been.
 CREATE TABLE top_ups (
     id TEXT PRIMARY KEY,
     organisation_id TEXT NOT NULL,
@@ -53,7 +53,8 @@ CREATE TABLE top_ups (
     session_id TEXT UNIQUE,
     payment TEXT UNIQUE,
     credited_at BIGINT,
-    entry_id TEXT
+    entry_id TEXT,
+    lost_cents BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX top_ups_by_organisation ON top_ups (organisation_id, created_at);
 
