@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from leadline.administration.instance import Instance
 from leadline.catalog.catalog import Catalog
 from leadline.clock import now_microseconds
+from leadline.console.app import Console
 from leadline.dialects.api import Api, openapi
 from leadline.dialects.openai.batches import decode_line
 from leadline.images.decode import ImageDecoder
@@ -28,18 +28,6 @@ from leadline.serving.stored import StoredAnswers
 from leadline.storage.database import Database
 
 Scope = Mapping[str, object]
-
-_START_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Leadline</title>
-<h1>Leadline</h1>
-<p>This server answers the OpenAI and Anthropic APIs. The base URL for OpenAI clients is <code>{url}/v1</code>,
-for Anthropic clients <code>{url}</code>.</p>
-<p>Create a key with <code>leadline keys create --name NAME</code>. <a href="/health/ready">Is a model ready?</a></p>
-</html>
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +80,27 @@ def build_pipeline(instance: Instance, catalog: Catalog) -> Pipeline:
 
 
 def create_app(instance: Instance, pipeline: Pipeline) -> Callable[..., object]:
-    """The ASGI application. API paths go straight to the dialects; the few pages beside them are Starlette's."""
+    """The ASGI application. API paths go straight to the dialects, those of pages to the console."""
     api = Api(pipeline)
     health = Health(pipeline.catalog, instance.database)
     pages: dict[str, Callable[[], Response]] = {
-        "/": lambda: HTMLResponse(_START_PAGE.format(url=instance.base_url)),
         "/health/live": lambda: JSONResponse({"status": "live"}),
         "/health/ready": health.ready,
         "/openapi.json": lambda: Response(openapi(), media_type="application/json"),
     }
 
+    console = Console(instance, pipeline)
+
     async def app(scope, receive, send):  # type: ignore[no-untyped-def]
-        page = pages.get(scope["path"]) if scope["type"] == "http" else None
-        if page is None or Request(scope).method not in ("GET", "HEAD"):
+        if scope["type"] != "http" or scope["path"].startswith("/v1/"):
             await api(scope, receive, send)
-        else:
+            return
+        page = pages.get(scope["path"])
+        if page is not None and scope["method"] in ("GET", "HEAD"):
             await page()(scope, receive, send)
+        elif console.answers(scope["path"], scope["method"]):
+            await console(scope, receive, send)
+        else:
+            await api(scope, receive, send)
 
     return app

@@ -93,6 +93,14 @@ function keepNoLonger(dialog) {
   dialog.removeAttribute("closedby");
 }
 
+// A link to a page that shows a dialog opens the dialog, where it is in this page already.
+function opens(event, link) {
+  const dialog = document.getElementById(link.dataset.opens);
+  if (!dialog || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  dialog.showModal();
+}
+
 function prepareDialogs() {
   for (const dialog of document.querySelectorAll("dialog")) {
     dialog.addEventListener("cancel", (event) => {
@@ -145,6 +153,29 @@ function chooseLanguage(language) {
   }
 }
 
+// ---- A key's first request ----
+
+const ASKED_EVERY_MILLISECONDS = 1500;
+const ASKED_FOR_MILLISECONDS = 15 * 60 * 1000;
+
+// Asks until the request has come, for as long as somebody may sit in front of this.
+async function waitForRequest(place) {
+  const latest = Date.now() + ASKED_FOR_MILLISECONDS;
+  while (Date.now() < latest) {
+    const { request } = await fetch(place.dataset.waitsFor).then((answer) => answer.json()).catch(() => ({}));
+    if (request) {
+      place.classList.add("came");
+      place.textContent =
+        request.status === "refused"
+          ? `A request came and was refused: ${request.error.replaceAll("_", " ")}.`
+          : `First request received: ${request.tokens.toLocaleString("en")} tokens, ${request.cost}.`;
+      return;
+    }
+    await new Promise((resume) => setTimeout(resume, ASKED_EVERY_MILLISECONDS));
+  }
+  place.textContent = "No request has come yet. Reload this page to go on waiting.";
+}
+
 // ---- Times ----
 
 function addLocalTimes() {
@@ -160,6 +191,7 @@ document.addEventListener("click", (event) => {
   if ("themeButton" in button.dataset) chooseTheme();
   if (button.dataset.copy || button.dataset.copyCode) copy(button);
   if (button.hasAttribute("commandfor")) command(button);
+  if (button.dataset.opens) opens(event, button);
   if ("close" in button.dataset) {
     event.preventDefault();
     button.closest("dialog").close();
@@ -182,3 +214,4 @@ const language = remembered("language");
 if (language) chooseLanguage(language);
 prepareDialogs();
 addLocalTimes();
+for (const place of document.querySelectorAll("[data-waits-for]")) waitForRequest(place);

@@ -1,0 +1,30 @@
+"""What a page is: a path, who may open it, and what answers there."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from starlette.responses import Response
+
+# Permissions of roles, or: everybody, signed in or not; whoever is signed in; administrators of this server.
+Whom = Literal["everybody", "member", "see", "use", "keys", "billing", "members", "settings", "admin"]
+Answer = Callable[[Any], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`name` is the page's place in the navigation. Pages for everybody are given a Guest, all others a Visit. `post`
+    answers a form and needs `posts`, where it is another permission than that of `get`;
+    it is given the form, unless it `reads_body` by itself."""
+
+    path: str
+    name: str
+    whom: Whom = "see"
+    get: Answer | None = None
+    post: Answer | None = None
+    posts: Whom | None = None
+    reads_body: bool = False
+
+    @property
+    def who_posts(self) -> Whom:
+        return self.posts or self.whom

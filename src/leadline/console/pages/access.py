@@ -1,0 +1,332 @@
+"""The ways in: set-up, sign-up, sign-in with or without a second factor, forgotten passwords, invitations; and out.
+
+Whether an e-mail is known here is told to nobody: known or not, the answer and the work are the same.
+"""
+
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from starlette.responses import Response
+
+from leadline.accounts.actor import Actor
+from leadline.accounts.links import Link, LinkGone
+from leadline.accounts.organisations import organisation_name
+from leadline.accounts.roles import role_of
+from leadline.accounts.sessions import SessionRefused
+from leadline.accounts.users import NewUser, User, normal_email
+from leadline.administration.commands.accounts import open_organisation
+from leadline.console.cookies import SESSION, SESSION_SECONDS
+from leadline.console.page import Page
+from leadline.console.visit import Guest, Visit
+from leadline.errors import InvalidRequest, NotFound
+from leadline.money import NOTHING, usd
+from leadline.storage.database import Conflict
+
+# Between the password and the code.
+_HALFWAY, _HALFWAY_SECONDS = "halfway", 600
+_SIGN_IN, _CODE, _MAIL = "sign in", "code", "mail"
+_WRONG = "This e-mail and password do not belong together."
+
+
+async def show_set_up(guest: Guest) -> Response:
+    """The first administrator, by the link that the server printed. LinkGone once there is somebody."""
+    await guest.instance.links.peek("setup", guest.query("token"))
+    return guest.render("setup.html", token=guest.query("token"), typed={}, wrong={})
+
+
+async def set_up(guest: Guest) -> Response:
+    instance, form = guest.instance, guest.form
+    token = form["token"]
+    await instance.links.peek("setup", token)
+    typed = {name: form[name] for name in ("name", "email", "email_again", "org")}
+    try:
+        _refuse_different(form["email"], form["email_again"])
+        name = organisation_name(typed["org"])
+        person = await NewUser.of(instance.passwords, typed["email"], form.raw("password"), typed["name"])
+        actor = Actor(person.id, person.email, guest.address)
+        taking = [instance.links.taking("setup", token)]
+        organisation = await open_organisation(instance, actor, person, name, only_first=True, also=taking)
+    except InvalidRequest as error:
+        return guest.render("setup.html", 400, token=token, typed=typed, wrong={error.param: str(error)})
+    except Conflict:
+        raise LinkGone from None
+    starter = usd(instance.config.credits.starter_usd)
+    if starter > NOTHING:
+        await instance.ledger.grant(organisation.id, starter, "starter credit")
+    return await _enter(guest, person.id, "/keys/new?name=first-key")
+
+
+async def show_sign_in(guest: Guest) -> Response:
+    if isinstance(guest, Visit):
+        return guest.redirect(_next(guest.query("next")))
+    return guest.render("login.html", email="", next=guest.query("next"), wrong={}, open=_open(guest))
+
+
+async def sign_in(guest: Guest) -> Response:
+    instance, form = guest.instance, guest.form
+    email, following = form["email"], form["next"]
+    instance.guard.attempt(_SIGN_IN, email, guest.address)
+    user = await instance.users.check_password(email, form.raw("password"))
+    if user is None:
+        context = {"email": email, "next": following, "wrong": {"password": _WRONG}, "open": _open(guest)}
+        return guest.render("login.html", 401, **context)
+    if user.two_factor:
+        half = msgspec.json.encode([user.id, following, instance.keys.clock()])
+        guest.cookies.keep(_HALFWAY, half, _HALFWAY_SECONDS)
+        return guest.redirect("/login/code")
+    instance.guard.succeeded(_SIGN_IN, email, guest.address)
+    return await _welcome(guest, user, following)
+
+
+async def show_code(guest: Guest) -> Response:
+    if _halfway(guest) is None:
+        return guest.redirect("/login")
+    return guest.render("code.html", wrong={})
+
+
+async def check_code(guest: Guest) -> Response:
+    """The second factor: a code of the app, or a recovery code."""
+    instance, half = guest.instance, _halfway(guest)
+    user = None if half is None else await instance.users.get(half[0])
+    if half is None or user is None or user.suspended_at is not None:
+        return guest.redirect("/login")
+    instance.guard.attempt(_CODE, user.email, guest.address)
+    if not await instance.two_factor.check(user, guest.form["code"]):
+        wrong = {"code": "This code is not right, or was used already. Take the next one."}
+        return guest.render("code.html", 401, wrong=wrong)
+    for purpose in (_SIGN_IN, _CODE):
+        instance.guard.succeeded(purpose, user.email, guest.address)
+    guest.cookies.forget(_HALFWAY)
+    return await _welcome(guest, user, half[1])
+
+
+async def sign_out(visit: Visit) -> Response:
+    token = visit.cookies.get(SESSION)
+    if token is not None:
+        await visit.instance.sessions.close(token)
+    visit.cookies.forget(SESSION)
+    return visit.redirect("/login", "You are signed out.")
+
+
+async def show_sign_up(guest: Guest) -> Response:
+    if not _open(guest):
+        return guest.render("closed.html", 200, invited=guest.instance.config.accounts.sign_up == "invite")
+    return guest.render("signup.html", typed={}, wrong={})
+
+
+async def sign_up(guest: Guest) -> Response:
+    """Somebody becomes a user when he comes back by the link in his mail. Somebody who is one already gets a mail that
+    says so."""
+    if not _open(guest):
+        raise NotFound
+    instance, form = guest.instance, guest.form
+    typed = {name: form[name] for name in ("name", "email", "email_again", "org")}
+    instance.guard.attempt(_MAIL, typed["email"], guest.address)
+    try:
+        _refuse_different(form["email"], form["email_again"])
+        name = organisation_name(typed["org"])
+        _refuse_domain(guest, typed["email"])
+        person = await NewUser.of(instance.passwords, typed["email"], form.raw("password"), typed["name"])
+    except InvalidRequest as error:
+        return guest.render("signup.html", 400, typed=typed, wrong={error.param: str(error)})
+    if await instance.users.find(person.email) is None:
+        facts = {"id": person.id, "name": person.name, "password_hash": person.password_hash, "org": name}
+        token = await instance.links.make("verify", person.email, facts)
+        text = (
+            f"Finish your sign-up at {guest.base_url} with this link, within a day:\n\n{_link(guest, 'verify', token)}"
+        )
+        await instance.outbox.put(person.email, "Finish your sign-up", text, "sign-up")
+    else:
+        text = (
+            f"Somebody, probably you, signed up at {guest.base_url} with this e-mail, which has an account already.\n\n"
+            f"Sign in: {guest.base_url}/login\nForgot your password? {guest.base_url}/forgot"
+        )
+        await instance.outbox.put(person.email, "You have an account already", text, "sign-up")
+    return guest.render("sent.html", email=person.email, what="finish your sign-up")
+
+
+async def show_verify(guest: Guest) -> Response:
+    link = await guest.instance.links.peek("verify", guest.query("token"))
+    return guest.render("verify.html", token=guest.query("token"), email=link.subject)
+
+
+async def verify(guest: Guest) -> Response:
+    instance, token = guest.instance, guest.form["token"]
+    link = await instance.links.peek("verify", token)
+    facts = link.facts
+    person = NewUser(facts["id"], link.subject, facts["name"], facts["password_hash"])
+    actor = Actor(person.id, person.email, guest.address)
+    try:
+        await open_organisation(instance, actor, person, facts["org"], also=[instance.links.taking("verify", token)])
+    except (Conflict, InvalidRequest):
+        # The link was used meanwhile, or another one of the same e-mail.
+        raise LinkGone from None
+    return await _enter(guest, person.id, "/home")
+
+
+async def show_forgot(guest: Guest) -> Response:
+    return guest.render("forgot.html", email="", wrong={})
+
+
+async def forgot(guest: Guest) -> Response:
+    instance, email = guest.instance, guest.form["email"]
+    instance.guard.attempt(_MAIL, email, guest.address)
+    user = await instance.users.find(email)
+    if user is not None and user.suspended_at is None:
+        token = await instance.links.make("reset", user.id)
+        text = (
+            f"Choose a new password for {guest.base_url} with this link, within an hour:\n\n"
+            f"{_link(guest, 'reset', token)}\n\nIf you did not ask for it, do nothing: your password stays."
+        )
+        await instance.outbox.put(user.email, "Choose a new password", text, "reset")
+    return guest.render("sent.html", email=normal_email(email)[:320], what="choose a new password")
+
+
+async def show_reset(guest: Guest) -> Response:
+    await guest.instance.links.peek("reset", guest.query("token"))
+    return guest.render("reset.html", token=guest.query("token"), wrong={})
+
+
+async def reset(guest: Guest) -> Response:
+    """A new password ends all sessions."""
+    instance, token = guest.instance, guest.form["token"]
+    link = await instance.links.peek("reset", token)
+    user = await instance.users.get(link.subject)
+    if user is None:
+        raise LinkGone
+    try:
+        await instance.users.change_password(
+            *(user, guest.form.raw("password"), Actor(user.id, user.email, guest.address)),
+            also=[instance.links.taking("reset", token)],
+        )
+    except InvalidRequest as error:
+        return guest.render("reset.html", 400, token=token, wrong={error.param: str(error)})
+    except Conflict:
+        raise LinkGone from None
+    return guest.redirect("/login", "Your password was changed. Sign in with the new one.")
+
+
+async def show_invite(guest: Guest) -> Response:
+    link = await guest.instance.links.peek("invite", guest.query("token"))
+    return guest.render("invite.html", token=guest.query("token"), typed={}, wrong={}, **await _invited(guest, link))
+
+
+async def accept(guest: Guest) -> Response:
+    """Join an organisation: as a new user, or as the one who is signed in under the invited e-mail."""
+    instance, form = guest.instance, guest.form
+    token = form["token"]
+    link = await instance.links.peek("invite", token)
+    invited = await _invited(guest, link)
+    typed = {"name": form["name"]}
+    try:
+        person: NewUser | User
+        if invited["joins"]:
+            assert isinstance(guest, Visit)
+            person = guest.user
+        elif invited["known"]:
+            return guest.redirect(f"/login?{urlencode({'next': f'/invite?token={token}'})}")
+        else:
+            person = await NewUser.of(instance.passwords, link.subject, form.raw("password"), typed["name"])
+        actor = Actor(person.id, person.email, guest.address)
+        taking = [instance.links.taking("invite", token)]
+        await instance.organisations.join(person, link.organisation_id, role_of(link.facts["role"]), actor, taking)
+    except InvalidRequest as error:
+        return guest.render("invite.html", 400, token=token, typed=typed, wrong={error.param: str(error)}, **invited)
+    except Conflict:
+        raise LinkGone from None
+    if isinstance(guest, Visit):
+        await instance.sessions.choose(guest.session, link.organisation_id)
+        return guest.redirect("/home", f"You are a member of {invited['organisation']} now.")
+    return await _enter(guest, person.id, "/home")
+
+
+async def choose_organisation(visit: Visit) -> Response:
+    """Look at another one of the visitor's organisations."""
+    chosen = visit.form["organisation_id"]
+    if all(one.organisation_id != chosen for one in visit.organisations):
+        raise NotFound
+    await visit.instance.sessions.choose(visit.session, chosen)
+    return visit.redirect("/home")
+
+
+PAGES = (
+    Page("/setup", "", "everybody", show_set_up, set_up),
+    Page("/login", "", "everybody", show_sign_in, sign_in),
+    Page("/login/code", "", "everybody", show_code, check_code),
+    Page("/logout", "", "member", post=sign_out),
+    Page("/signup", "", "everybody", show_sign_up, sign_up),
+    Page("/verify", "", "everybody", show_verify, verify),
+    Page("/forgot", "", "everybody", show_forgot, forgot),
+    Page("/reset", "", "everybody", show_reset, reset),
+    Page("/invite", "", "everybody", show_invite, accept),
+    Page("/organisation", "", "member", post=choose_organisation),
+)
+
+
+async def _welcome(guest: Guest, user: User, following: str) -> Response:
+    await guest.instance.users.signed_in(user)
+    return await _enter(guest, user.id, _next(following))
+
+
+async def _enter(guest: Guest, user_id: str, path: str) -> Response:
+    """Sign in, and go on to a path."""
+    try:
+        token = await guest.instance.sessions.open(user_id, guest.address, guest.agent)
+    except SessionRefused:
+        return guest.redirect("/login", "This account is suspended.", "warn")
+    guest.cookies.set(SESSION, token, SESSION_SECONDS)
+    return guest.redirect(path)
+
+
+def _halfway(guest: Guest) -> tuple[str, str] | None:
+    """Who gave his password and not yet his code, and where he wants to go."""
+    kept = guest.cookies.open(_HALFWAY)
+    if kept is None:
+        return None
+    user_id, following, at = msgspec.json.decode(kept, type=tuple[str, str, int])
+    if guest.instance.keys.clock() - at > _HALFWAY_SECONDS * 1_000_000:
+        return None
+    return user_id, following
+
+
+async def _invited(guest: Guest, link: Link) -> dict[str, Any]:
+    """What an invitation says: for which `email`, to which `organisation`, in which `role`; whether its e-mail is
+    `known` here, and whether the visitor `joins` since he is signed in under it."""
+    organisation = await guest.instance.organisations.get(link.organisation_id)
+    if organisation is None:
+        raise LinkGone
+    signed_in = guest.user.email if isinstance(guest, Visit) else ""
+    return {
+        "email": link.subject,
+        "organisation": organisation.name,
+        "role": link.facts["role"],
+        "known": await guest.instance.users.find(link.subject) is not None,
+        "joins": signed_in == link.subject,
+        "other": signed_in if signed_in != link.subject else "",
+    }
+
+
+def _open(guest: Guest) -> bool:
+    return guest.instance.config.accounts.sign_up == "open"
+
+
+def _next(path: str) -> str:
+    """A path of this console, whatever the URL asks for."""
+    inside = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if inside and len(path) <= 500 else "/home"
+
+
+def _link(guest: Guest, page: str, token: str) -> str:
+    return f"{guest.base_url}/{page}?{urlencode({'token': token})}"
+
+
+def _refuse_different(email: str, again: str) -> None:
+    if normal_email(email) != normal_email(again):
+        raise InvalidRequest("The two e-mails differ. It cannot be changed later, so type it twice.", "email_again")
+
+
+def _refuse_domain(guest: Guest, email: str) -> None:
+    domains = guest.instance.config.accounts.email_domains
+    if domains and normal_email(email).rpartition("@")[2] not in domains:
+        raise InvalidRequest(f"Sign up with an e-mail of {' or '.join(domains)}.", "email")

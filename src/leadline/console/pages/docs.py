@@ -1,0 +1,47 @@
+"""The docs, for everybody: filled with this server's own addresses and models."""
+
+from collections.abc import Callable
+
+from starlette.responses import RedirectResponse, Response
+
+from leadline.console.docs.contents import SEARCH
+from leadline.console.docs.reader import Reader
+from leadline.console.docs.search import LONGEST_QUERY
+from leadline.console.docs.site import Article, Docs
+from leadline.console.page import Page
+from leadline.console.visit import Guest
+from leadline.errors import NotFound
+
+START = "/docs/quickstart"
+
+
+def pages(docs: Docs, grpc_address: Callable[[], str]) -> tuple[Page, ...]:
+    """The pages below /docs. `grpc_address` is asked for each page, since it is known only once the server listens."""
+
+    async def read(guest: Guest) -> Response:
+        path = guest.path.rstrip("/")
+        if path == "/docs":
+            return RedirectResponse(START, 307)
+        if (proto := docs.download(path)) is not None:
+            return Response(proto.content, media_type="text/plain; charset=utf-8")
+        article = docs.article(path, _reader(guest, grpc_address()))
+        if article is None:
+            raise NotFound
+        return guest.render("docs.html", article=article, groups=docs.groups, query="")
+
+    async def search(guest: Guest) -> Response:
+        query = guest.query("q")[:LONGEST_QUERY]
+        article = Article(SEARCH, "Search", "", (), "")
+        found = docs.search(query)
+        return guest.render("docs_search.html", article=article, groups=docs.groups, query=query, found=found)
+
+    return (
+        Page(SEARCH, "docs", "everybody", get=search),
+        Page("/docs", "docs", "everybody", get=read),
+        Page("/docs/{path:path}", "docs", "everybody", get=read),
+    )
+
+
+def _reader(guest: Guest, grpc_address: str) -> Reader:
+    tls = bool(guest.instance.config.grpc.tls_certificate)
+    return Reader.of(guest.base_url, grpc_address, guest.pipeline.catalog.models, grpc_tls=tls)
