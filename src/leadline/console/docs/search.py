@@ -1,0 +1,66 @@
+"""Finds sections of the docs by the words in them. The index is a few hundred texts in memory."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+LONGEST_QUERY = 100
+_MOST_WORDS = 8
+_MOST_FOUND = 20
+_EXCERPT = 160
+# What a word is worth by where it stands.
+_OF_PAGE, _OF_TITLE, _OF_TEXT = 8, 5, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A section: its page, its own heading and what it says."""
+
+    path: str
+    page: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A section that has every word that was asked for."""
+
+    path: str
+    page: str
+    title: str
+    excerpt: str
+
+
+def words_of(query: str) -> tuple[str, ...]:
+    """What is looked for: at most eight words, without regard to case."""
+    return tuple(dict.fromkeys(re.findall(r"[\w./:-]+", query[:LONGEST_QUERY].casefold())))[:_MOST_WORDS]
+
+
+def find(query: str, index: Iterable[Indexed]) -> list[Found]:
+    """The sections in which every word stands, the best first."""
+    words = words_of(query)
+    if not words:
+        return []
+    rated = [(_rate(words, section), section) for section in index]
+    best = sorted((pair for pair in rated if pair[0]), key=lambda pair: -pair[0])[:_MOST_FOUND]
+    return [Found(one.path, one.page, one.title, _excerpt(words[0], one.text)) for _, one in best]
+
+
+def _rate(words: tuple[str, ...], section: Indexed) -> int:
+    page, title, text = section.page.casefold(), section.title.casefold(), section.text.casefold()
+    rating = 0
+    for word in words:
+        of_word = _OF_PAGE * (word in page) + _OF_TITLE * (word in title) + _OF_TEXT * min(text.count(word), 5)
+        if not of_word:
+            return 0
+        rating += of_word
+    return rating
+
+
+def _excerpt(word: str, text: str) -> str:
+    """What stands around the first place of the word."""
+    at = max(text.casefold().find(word) - _EXCERPT // 3, 0)
+    start = text.find(" ", at) + 1 if at else 0
+    told = text[start : start + _EXCERPT]
+    return ("…" if start else "") + told + ("…" if start + _EXCERPT < len(text) else "")
