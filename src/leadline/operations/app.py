@@ -8,7 +8,9 @@ from starlette.responses import JSONResponse, Response
 from leadline.administration.instance import Instance
 from leadline.catalog.catalog import Catalog
 from leadline.clock import now_microseconds
-from leadline.console.app import Console
+from leadline.console.app import PAGES, Console
+from leadline.console.docs.site import Docs
+from leadline.console.pages import docs
 from leadline.dialects.api import Api, openapi
 from leadline.dialects.openai.batches import decode_line
 from leadline.images.decode import ImageDecoder
@@ -89,7 +91,7 @@ def create_app(instance: Instance, pipeline: Pipeline) -> Callable[..., object]:
         "/openapi.json": lambda: Response(openapi(), media_type="application/json"),
     }
 
-    console = Console(instance, pipeline)
+    console = Console(instance, pipeline, (*PAGES, *docs.pages(Docs(openapi))))
 
     async def app(scope, receive, send):  # type: ignore[no-untyped-def]
         if scope["type"] != "http" or scope["path"].startswith("/v1/"):

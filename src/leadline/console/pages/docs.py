@@ -1,7 +1,5 @@
 """The docs, for everybody: filled with this server's own addresses and models."""
 
-from collections.abc import Callable
-
 from starlette.responses import RedirectResponse, Response
 
 from leadline.console.docs.contents import SEARCH
@@ -15,8 +13,8 @@ from leadline.errors import NotFound
 START = "/docs/quickstart"
 
 
-def pages(docs: Docs, grpc_address: Callable[[], str]) -> tuple[Page, ...]:
-    """The pages below /docs. `grpc_address` is asked for each page, since it is known only once the server listens."""
+def pages(docs: Docs) -> tuple[Page, ...]:
+    """The pages below /docs."""
 
     async def read(guest: Guest) -> Response:
         path = guest.path.rstrip("/")
@@ -24,7 +22,7 @@ def pages(docs: Docs, grpc_address: Callable[[], str]) -> tuple[Page, ...]:
             return RedirectResponse(START, 307)
         if (proto := docs.download(path)) is not None:
             return Response(proto.content, media_type="text/plain; charset=utf-8")
-        article = docs.article(path, _reader(guest, grpc_address()))
+        article = docs.article(path, _reader(guest))
         if article is None:
             raise NotFound
         return guest.render("docs.html", article=article, groups=docs.groups, query="")
@@ -42,6 +40,7 @@ def pages(docs: Docs, grpc_address: Callable[[], str]) -> tuple[Page, ...]:
     )
 
 
-def _reader(guest: Guest, grpc_address: str) -> Reader:
-    tls = bool(guest.instance.config.grpc.tls_certificate)
-    return Reader.of(guest.base_url, grpc_address, guest.pipeline.catalog.models, grpc_tls=tls)
+def _reader(guest: Guest) -> Reader:
+    instance = guest.instance
+    tls = instance.config.grpc.tls_certificate is not None
+    return Reader.of(guest.base_url, instance.grpc_address or "", guest.pipeline.catalog.models, grpc_tls=tls)
