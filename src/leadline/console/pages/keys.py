@@ -35,7 +35,7 @@ _LIMITS = ("requests_per_second", "requests_per_minute", "tokens_per_minute", "c
 _SHOWN = ("active", "disabled", "revoked", "all")
 _EXPIRES_SOON = 7 * MICROSECONDS_PER_DAY
 # A new secret waits so long for its page.
-_SECRET, _SECRET_SECONDS = "secret", 300  # noqa: S105 a cookie's name
+_SECRET, _SECRET_SECONDS = "secret", 300
 _REQUESTS_LOOKED_AT = 200
 _NO_SPARK = KeySpark((0,) * 14, (0,) * 14)
 
