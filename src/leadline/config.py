@@ -37,6 +37,21 @@ class Credits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     starter_usd: Decimal = Decimal("5.00")
 
 
+class Accounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may become a user: nobody (`off`), who is invited, or anybody (`open`), then only with an e-mail of one of
+    `email_domains`, if there are any."""
+
+    sign_up: Literal["invite", "off", "open"] = "invite"
+    email_domains: tuple[str, ...] = ()
+
+
+class Smtp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The server that takes our mails, such as `smtps://user:password@mail.example:465`, and from whom they are."""
+
+    url: str | None = None
+    sender: str | None = msgspec.field(name="from", default=None)
+
+
 class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """0 means no limit."""
 
@@ -143,6 +158,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server: Server = Server()
     database: DatabaseSection = DatabaseSection()
     credits: Credits = Credits()
+    accounts: Accounts = Accounts()
+    smtp: Smtp = Smtp()
     limits: Limits = Limits()
     usage: UsageSection = UsageSection()
     images: Images = Images()
@@ -261,6 +278,7 @@ def _check(config: Config) -> None:
     if (config.grpc.tls_certificate is None) != (config.grpc.tls_private_key is None):
         raise ConfigurationError("[grpc] needs both of tls_certificate and tls_private_key, or neither.")
     _check_credits(config.credits)
+    _check_mail(config)
     engines = [engine.name for engine in config.engines]
     models = [model.name for model in config.models]
     for kind, names in (("engine", engines), ("model", models)):
@@ -287,6 +305,19 @@ def _check_engine(engine: EngineSection) -> None:
         raise ConfigurationError(f"engine {engine.name!r} is remote and takes no weights.")
     if engine.kind != "llamacpp" and engine.projector is not None:
         raise ConfigurationError(f"engine {engine.name!r} is remote and takes no projector.")
+
+
+def _check_mail(config: Config) -> None:
+    for domain in config.accounts.email_domains:
+        if domain != domain.lower() or not re.fullmatch(r"[^@\s]+\.[^@\s.]+", domain):
+            raise ConfigurationError(f"accounts.email_domains: {domain!r} is no domain such as 'northwind.example'.")
+    if config.smtp.url is None:
+        return
+    # What it is does not go into the error: it may hold a password.
+    if not re.fullmatch(r"smtps?://[^/\s]+/?", config.smtp.url):
+        raise ConfigurationError("smtp.url is no address such as 'smtps://user:password@mail.example:465'.")
+    if not re.fullmatch(r"(.*<)?[^@\s<>]+@[^@\s<>]+>?", config.smtp.sender or ""):
+        raise ConfigurationError("[smtp] needs 'from', such as 'Leadline <leadline@northwind.example>'.")
 
 
 def _check_credits(credits: Credits) -> None:

@@ -15,9 +15,12 @@ from leadline.accounts.audit_log import AuditLog
 from leadline.accounts.guard import Guard
 from leadline.accounts.keys import ApiKeys
 from leadline.accounts.links import Links
+from leadline.accounts.mail import Outbox
+from leadline.accounts.management_keys import ManagementKeys
 from leadline.accounts.organisations import Organisations
 from leadline.accounts.passwords import Passwords
 from leadline.accounts.sessions import Sessions
+from leadline.accounts.two_factor import TwoFactor
 from leadline.accounts.users import Users
 from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, load
@@ -55,7 +58,10 @@ class Instance:
     sessions: Sessions
     links: Links
     guard: Guard
+    two_factor: TwoFactor
+    outbox: Outbox
     audit_log: AuditLog
+    management_keys: ManagementKeys
     prices: PriceBook
     sealer: Sealer
     base_url: str
@@ -72,24 +78,44 @@ class Instance:
         try:
             secret = read_secret(data)
             pepper = hashlib.blake2b(secret, person=b"leadline-pepper").digest()
+            sealer = Sealer(secret)
             database = Database(data / "leadline.db")
             ledger, keys, prices = Ledger(database), ApiKeys(database, pepper), PriceBook(database)
             organisations, sessions, passwords = Organisations(database), Sessions(database), Passwords()
-            await asyncio.gather(*(part.load() for part in (ledger, keys, prices, organisations, sessions)))
+            management_keys = ManagementKeys(database, pepper)
+            parts = (ledger, keys, prices, organisations, sessions, management_keys)
+            await asyncio.gather(*(part.load() for part in parts))
         except BaseException:
             lock.close()
             raise
         base_url = (config.server.public_url or "http://localhost:8080").rstrip("/")
         return cls(
-            *(data, config, database, ledger, keys, organisations, passwords),
-            *(Users(database, passwords, sessions), sessions, Links(database), Guard(), AuditLog(database)),
-            *(prices, Sealer(secret), base_url, lock),
+            data,
+            config,
+            database,
+            ledger=ledger,
+            keys=keys,
+            organisations=organisations,
+            passwords=passwords,
+            users=Users(database, passwords, sessions),
+            sessions=sessions,
+            links=Links(database),
+            guard=Guard(),
+            two_factor=TwoFactor(database, sealer),
+            outbox=Outbox(database, sealer, config.smtp),
+            audit_log=AuditLog(database),
+            management_keys=management_keys,
+            prices=prices,
+            sealer=sealer,
+            base_url=base_url,
+            _lock=lock,
         )
 
     async def close(self) -> None:
         """Write what waits for its turn, as far as the disk takes it, and let go of the folder."""
         with suppress(DatabaseUnusable):
             await self.keys.write_last_used()
+            await self.management_keys.write_last_used()
             await self.sessions.write_seen()
             await self.ledger.write_noted()
         await self.ledger.close()
