@@ -10,6 +10,8 @@ from leadline.ids import new_id
 from leadline.storage.database import Database, Row, Value, Write
 
 MOST_ROWS = 200
+# What is looked for beyond it is not looked at: databases refuse very long patterns.
+_LONGEST_TEXT = 500
 Fields = Mapping[str, Value]
 
 
@@ -53,14 +55,15 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class AuditFilters:
-    """What rows must be like; nothing: however they are. `text` stands in subject, actor's name or changes; times are
-    in microseconds, `until` the first one that is too late."""
+    """What rows must be like; nothing: however they are. `text` stands in actor's name, action, subject and changes,
+    one after the other; times are in microseconds, `until` the first one that is too late."""
 
     actor: str = ""
     action: str = ""
     text: str = ""
     since: int | None = None
     until: int | None = None
+    event_id: str = ""
 
 
 class AuditLog:
@@ -75,13 +78,16 @@ class AuditLog:
         filters: AuditFilters = AuditFilters(),
         before: str | None = None,
         limit: int = 50,
+        *,
+        oldest_first: bool = False,
     ) -> list[AuditRow]:
-        """Those of an organisation, or of all and of the instance (None). `before` is the id of a page's last row."""
-        conditions, values = _conditions(organisation_id, filters, before)
+        """Those of an organisation, or of all and of the instance (None). `before` is the id of a page's last row; one
+        of another organisation's rows gives nothing away."""
+        conditions, values = _conditions(organisation_id, filters, before, ">" if oldest_first else "<")
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         found = await self._database.rows(
             "SELECT id, at, actor, actor_name, address, organisation_id, action, subject, before, after"
-            f" FROM audit_log{where} ORDER BY id DESC LIMIT ${len(values) + 1}",
+            f" FROM audit_log{where} ORDER BY id {'ASC' if oldest_first else 'DESC'} LIMIT ${len(values) + 1}",
             *values,
             max(1, min(limit, MOST_ROWS)),
         )
@@ -104,13 +110,15 @@ def _row_of(row: Row) -> AuditRow:
 
 
 def _conditions(
-    organisation_id: str | None, filters: AuditFilters, before: str | None
+    organisation_id: str | None, filters: AuditFilters, before: str | None, behind: str
 ) -> tuple[list[str], list[Value]]:
     wanted: list[tuple[str, Value]] = []
     if organisation_id is not None:
         wanted.append(("organisation_id = {}", organisation_id))
     if before is not None:
-        wanted.append(("id < {}", before))
+        wanted.append((f"id {behind} {{}}", before))
+    if filters.event_id:
+        wanted.append(("id = {}", filters.event_id))
     if filters.actor:
         wanted.append(("actor = {}", filters.actor))
     if filters.action:
@@ -120,8 +128,8 @@ def _conditions(
     if filters.until is not None:
         wanted.append(("at < {}", filters.until))
     if filters.text:
-        escaped = filters.text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        fields = ("subject", "actor_name", "before", "after")
-        wanted.append((" OR ".join(f"LOWER({field}) LIKE {{0}} ESCAPE '\\'" for field in fields), f"%{escaped}%"))
+        escaped = filters.text[:_LONGEST_TEXT].lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        told = "actor_name || ': ' || action || ' ' || subject || ' ' || before || ' ' || after"
+        wanted.append((f"LOWER({told}) LIKE {{}} ESCAPE '\\'", f"%{escaped}%"))
     conditions = [f"({condition.format(f'${number}')})" for number, (condition, _) in enumerate(wanted, 1)]
     return conditions, [value for _, value in wanted]
