@@ -52,6 +52,17 @@ class Smtp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sender: str | None = msgspec.field(name="from", default=None)
 
 
+class StripeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who takes payments; without it an administrator grants credits. The secrets, or the environment variables that
+    hold them. `api_base` is for tests: another server that speaks as Stripe does."""
+
+    secret_key: str | None = None
+    secret_key_env: str | None = None
+    webhook_secret: str | None = None
+    webhook_secret_env: str | None = None
+    api_base: str | None = None
+
+
 class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """0 means no limit."""
 
@@ -160,6 +171,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     credits: Credits = Credits()
     accounts: Accounts = Accounts()
     smtp: Smtp = Smtp()
+    stripe: StripeSection = StripeSection()
     limits: Limits = Limits()
     usage: UsageSection = UsageSection()
     images: Images = Images()
