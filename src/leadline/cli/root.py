@@ -10,6 +10,7 @@ from leadline.cli.configuration import configuration
 from leadline.cli.credits import credits
 from leadline.cli.database import database
 from leadline.cli.keys import keys
+from leadline.cli.management_keys import management_keys
 from leadline.cli.models import models
 from leadline.cli.serve import serve
 from leadline.cli.usage import usage
@@ -32,5 +33,5 @@ def cli(context: click.Context, data: Path | None) -> None:
         context.obj["data"] = data
 
 
-for _command in (serve, init, accounts, keys, credits, usage, models, database, configuration):
+for _command in (serve, init, accounts, keys, management_keys, credits, usage, models, database, configuration):
     cli.add_command(_command)

@@ -21,6 +21,7 @@ async def keep_house(instance: Instance, pipeline: Pipeline) -> None:
     while True:
         try:
             await instance.keys.write_last_used()
+            await instance.management_keys.write_last_used()
             if seconds >= _PRUNE_EVERY_SECONDS:
                 seconds = 0
                 await prune(instance, pipeline)
