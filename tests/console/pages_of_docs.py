@@ -62,6 +62,8 @@ class Read(HTMLParser):
         if tag == "pre":
             self.programs.append(Program(self._label, self._code))
             self._in_pre = False
+        if tag in ("td", "th", "p", "li", "h2", "h3"):
+            self.text += "\n"
 
     def handle_data(self, data: str) -> None:
         self.text += data

@@ -21,12 +21,13 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading with what stands below it. The text before the first one has no anchor."""
+    """A heading with what stands below it, and the code apart. The text before the first one has no anchor."""
 
     level: int
     anchor: str
     title: str
     text: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +105,20 @@ def _note_sections(tokens: Sequence[Token], page: _Page) -> None:
     """Give each heading its anchor, and each section its text."""
     level, anchor, title = 1, "", ""
     texts: list[str] = []
+    codes: list[str] = []
     for at, token in enumerate(tokens):
         if token.type == "heading_open":
-            page.sections.append(Section(level, anchor, title, _searched(texts)))
-            texts.clear()
+            page.sections.append(Section(level, anchor, title, _searched(texts), _searched(codes)))
+            texts, codes = [], []
             level, title = int(token.tag[1]), _plain(tokens[at + 1].content)
             anchor = _anchor(title, page.anchors)
             token.attrSet("id", anchor)
             tokens[at + 1].hidden = True
         elif token.type == "codes":
-            texts += [code.text for code in token.meta["codes"]]
+            codes += [code.text for code in token.meta["codes"]]
         elif token.type == "inline" and not token.hidden:
             texts.append(token.content)
-    page.sections.append(Section(level, anchor, title, _searched(texts)))
+    page.sections.append(Section(level, anchor, title, _searched(texts), _searched(codes)))
 
 
 def _searched(texts: Sequence[str]) -> str:

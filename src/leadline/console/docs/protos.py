@@ -6,6 +6,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 LICENCE = "Apache-2.0"
+_HEAD = f"// SPDX-License-Identifier: {LICENCE}\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ def protos() -> dict[str, Proto]:
     """All of them by name; nothing else can be asked for, so no name reaches the disk."""
     folder = files("leadline") / "dialects" / "xai" / "protos"
     found = sorted(_below(folder, ""))
-    return {name: Proto(name, file.read_bytes()) for name, file in found}
+    return {name: Proto(name, _HEAD + file.read_bytes()) for name, file in found}
 
 
 def _below(folder: Traversable, prefix: str) -> list[tuple[str, Traversable]]:

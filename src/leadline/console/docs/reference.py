@@ -68,6 +68,12 @@ class _Told:
     answers: list[Mapping[str, str]]
     refusals: list[tuple[str, str, str]]
 
+    @property
+    def searched(self) -> str:
+        named = [parameter["name"] for parameter in self.parameters]
+        named += [row["name"] for row in self.body["rows"]] if self.body is not None else []
+        return f"{self.method} {self.path} {self.description} {', '.join(named)}".replace("`", "")
+
 
 class Reference:
     """Its pages by path. Each is made when it is first asked for."""
@@ -110,7 +116,7 @@ class Reference:
         types = self._schemas.closure(used)
         html = render("docs_reference.html", kind=kind, operations=told, types=types, prose=prose)
         sections = [Section(1, "", "", kind.says)]
-        sections += [Section(2, one.anchor, one.summary, f"{one.method} {one.path} {one.description}") for one in told]
+        sections += [Section(2, one.anchor, one.summary, one.searched) for one in told]
         sections += [Section(2, "types", "Types", "")] if types else []
         return Written(kind.title, marked(html), tuple(sections))
 

@@ -1,6 +1,7 @@
 """Finds sections of the docs by the words in them. The index is a few hundred texts in memory."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,8 +9,9 @@ LONGEST_QUERY = 100
 _MOST_WORDS = 8
 _MOST_FOUND = 20
 _EXCERPT = 160
+_MOST_OF_A_PAGE = 3
 # What a word is worth by where it stands.
-_OF_PAGE, _OF_TITLE, _OF_TEXT = 8, 5, 1
+_OF_PAGE, _OF_TITLE, _OF_TEXT, _OF_CODE = 8, 5, 2, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class Indexed:
     page: str
     title: str
     text: str
+    code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +46,21 @@ def find(query: str, index: Iterable[Indexed]) -> list[Found]:
     if not words:
         return []
     rated = [(_rate(words, section), section) for section in index]
-    best = sorted((pair for pair in rated if pair[0]), key=lambda pair: -pair[0])[:_MOST_FOUND]
-    return [Found(one.path, one.page, one.title, _excerpt(words[0], one.text)) for _, one in best]
+    of_pages: Counter[str] = Counter()
+    found: list[Found] = []
+    for rating, one in sorted(rated, key=lambda pair: -pair[0]):
+        of_pages[one.page] += 1
+        if rating and of_pages[one.page] <= _MOST_OF_A_PAGE and len(found) < _MOST_FOUND:
+            found.append(Found(one.path, one.page, one.title, _excerpt(words[0], one.text or one.code)))
+    return found
 
 
 def _rate(words: tuple[str, ...], section: Indexed) -> int:
-    page, title, text = section.page.casefold(), section.title.casefold(), section.text.casefold()
+    page, title, text, code = (part.casefold() for part in (section.page, section.title, section.text, section.code))
     rating = 0
     for word in words:
-        of_word = _OF_PAGE * (word in page) + _OF_TITLE * (word in title) + _OF_TEXT * min(text.count(word), 5)
+        of_word = _OF_PAGE * (word in page) + _OF_TITLE * (word in title)
+        of_word += _OF_TEXT * min(text.count(word), 5) + _OF_CODE * (word in code)
         if not of_word:
             return 0
         rating += of_word

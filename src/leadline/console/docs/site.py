@@ -75,7 +75,13 @@ class Docs:
         pages = [(entry.path, written(entry.file)) for entry in ENTRIES if entry.file]
         pages += [(path, page) for path in self.reference.paths if (page := self.reference.page(path))]
         return [
-            Indexed(f"{path}#{section.anchor}" if section.anchor else path, page.title, section.title, section.text)
+            Indexed(
+                f"{path}#{section.anchor}" if section.anchor else path,
+                page.title,
+                section.title,
+                section.text,
+                section.code,
+            )
             for path, page in pages
             for section in page.sections
         ]
