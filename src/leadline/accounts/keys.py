@@ -5,6 +5,7 @@ A change is committed first and then remembered, so it holds from the next reque
 
 import asyncio
 import json
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -25,6 +26,9 @@ NONE = frozenset({"none"})
 NO_LIMIT = Limit(requests_per_second=0, requests_per_minute=0, tokens_per_minute=0, concurrent_requests=0)
 
 State = Literal["active", "disabled", "expired", "revoked"]
+# Nothing: programs show its secret. `playground`: somebody asks in the console, and there is no secret to show.
+Purpose = Literal["", "playground"]
+PLAYGROUND = "Playground"
 
 _INCORRECT = "Incorrect API key. Check it, or create a new one."
 
@@ -72,6 +76,7 @@ class ApiKey:
     previous_expires_at: int | None = None
     modified_at: int = 0
     created_by: str = ""
+    purpose: Purpose = ""
 
     def state(self, now: int) -> State:
         if self.revoked_at is not None:
@@ -96,8 +101,16 @@ class _Secret(NamedTuple):
     opens_until: int | None
 
 
+class Leaving(NamedTuple):
+    """What has to be written with the end of a membership, and to be remembered once it is."""
+
+    writes: tuple[Write, ...]
+    remember: Callable[[], None]
+
+
 class ApiKeys:
-    """All keys, by the digests of their secrets. `pepper` is the instance's own secret for hashing them."""
+    """All keys, by the digests of their secrets. `pepper` is the instance's own secret for hashing them. Those of
+    playgrounds are in no list, and are found as callers alone."""
 
     def __init__(self, database: Database, pepper: bytes, clock: Clock = now_microseconds) -> None:
         self.clock = clock
@@ -108,21 +121,24 @@ class ApiKeys:
         self._by_id: dict[str, ApiKey] = {}
         self._digests: dict[str, tuple[bytes, bytes | None]] = {}
         self._ids: dict[str, set[str]] = {}
+        # By organisation and user.
+        self._playgrounds: dict[tuple[str, str], str] = {}
+        self._making_playground = asyncio.Lock()
         self._last_used: dict[str, int] = {}
         self._unwritten: dict[str, int] = {}
         self._commits: set[asyncio.Task[ApiKey]] = set()
 
     async def load(self) -> None:
         rows = await self._database.rows(
-            "SELECT digest, previous_digest, last_used_at, modified_at, created_by,"
+            "SELECT digest, previous_digest, last_used_at, modified_at, created_by, purpose,"
             " id, organisation_id, name, last_four, created_at, disabled_at, revoked_at, expires_at, endpoints, models,"
             " cap_ticks, cap_period, requests_per_second, requests_per_minute, tokens_per_minute, concurrent_requests,"
             " previous_expires_at FROM api_keys"
         )
-        for digest, previous_digest, last_used_at, modified_at, created_by, *row in rows:
+        for digest, previous_digest, last_used_at, modified_at, created_by, purpose, *row in rows:
             previous = bytes.fromhex(previous_digest) if previous_digest is not None else None
             key = _key_of(row)
-            key = replace(key, modified_at=modified_at or key.created_at, created_by=created_by)
+            key = replace(key, modified_at=modified_at or key.created_at, created_by=created_by, purpose=purpose)
             self._add(key, bytes.fromhex(digest), previous)
             if last_used_at is not None:
                 self._last_used[key.id] = last_used_at
@@ -166,19 +182,56 @@ class ApiKeys:
         bare = ApiKey(
             public_id, organisation_id, options.name, text[-4:], now, modified_at=now, created_by=actor.user_id
         )
-        key, digest = _with(bare, options), self._digest(text)
+        key = _with(bare, options)
+        return await self._insert(key, self._digest(text), actor, _fields(key)), text
+
+    async def playground(self, organisation_id: str, actor: Actor) -> ApiKey:
+        """The key by which the user `actor` asks in the console, made with its first use. Its digest is that of no
+        secret."""
+        async with self._making_playground:
+            key = self._playground(organisation_id, actor.user_id)
+            if key is not None:
+                return key
+            now = self.clock()
+            made = ApiKey(new_public_id(), organisation_id, PLAYGROUND, "", now)
+            made = replace(made, modified_at=now, created_by=actor.user_id, purpose="playground")
+            digest = secrets.token_bytes(self._keyed_hash().digest_size)
+            return await self._insert(made, digest, actor, {"name": PLAYGROUND, "purpose": "playground"})
+
+    def leaving(self, organisation_id: str, user_id: str) -> Leaving:
+        """The end of a membership ends its playground."""
+        now = self.clock()
+        write = Write(
+            "UPDATE api_keys SET revoked_at = $1, modified_at = $1 WHERE organisation_id = $2 AND created_by = $3"
+            " AND purpose = 'playground' AND revoked_at IS NULL",
+            (now, organisation_id, user_id),
+            rows=None,
+        )
+
+        def remember() -> None:
+            key = self._playground(organisation_id, user_id)
+            if key is not None:
+                self._remember(replace(key, revoked_at=now, modified_at=now))
+
+        return Leaving((write,), remember)
+
+    def _playground(self, organisation_id: str, user_id: str) -> ApiKey | None:
+        key = self._by_id.get(self._playgrounds.get((organisation_id, user_id), ""))
+        return key if key is not None and key.revoked_at is None else None
+
+    async def _insert(self, key: ApiKey, digest: bytes, actor: Actor, told: Fields) -> ApiKey:
         write = Write(
             "INSERT INTO api_keys (id, organisation_id, digest, last_four, created_at, name, expires_at, endpoints,"
             " models, cap_ticks, cap_period, requests_per_second, requests_per_minute, tokens_per_minute,"
-            " concurrent_requests, modified_at, created_by)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+            " concurrent_requests, modified_at, created_by, purpose)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
             (
-                *(key.id, organisation_id, digest.hex(), key.last_four, now, *_option_values(options)),
-                *(now, key.created_by),
+                *(key.id, key.organisation_id, digest.hex(), key.last_four, key.created_at),
+                *(*_option_values(key.options), key.modified_at, key.created_by, key.purpose),
             ),
         )
-        row = self._audited(actor, "keys create", key, ({}, _fields(key)))
-        return await self._commit((write, row), lambda: self._add(key, digest, None)), text
+        row = self._audited(actor, "keys create", key, ({}, told))
+        return await self._commit((write, row), lambda: self._add(key, digest, None))
 
     async def change(self, key: ApiKey, options: KeyOptions, actor: Actor) -> ApiKey:
         """Put `options` in the place of the key's own."""
@@ -246,16 +299,22 @@ class ApiKeys:
         return await self._change_once(key, writes, lambda known: replace(known, revoked_at=now, modified_at=now))
 
     def find_by_id(self, key_id: str) -> ApiKey | None:
+        key = self._by_id.get(key_id)
+        return key if key is not None and not key.purpose else None
+
+    def find_caller(self, key_id: str) -> ApiKey | None:
+        """The key of a request that was made: an API key, or somebody's playground."""
         return self._by_id.get(key_id)
 
     def of(self, organisation_id: str) -> list[ApiKey]:
         """The organisation's keys, oldest first."""
         keys = [self._by_id[key_id] for key_id in self._ids.get(organisation_id, ())]
+        keys = [key for key in keys if not key.purpose]
         return sorted(keys, key=lambda key: (key.created_at, key.id))
 
     def find(self, organisation_id: str, name_or_id: str) -> ApiKey:
         """By public id, else by name: the newest of that name that is not revoked."""
-        by_id = self._by_id.get(name_or_id)
+        by_id = self.find_by_id(name_or_id)
         if by_id is not None and by_id.organisation_id == organisation_id:
             return by_id
         by_name = [key for key in self.of(organisation_id) if key.name == name_or_id]
@@ -313,6 +372,8 @@ class ApiKeys:
     def _add(self, key: ApiKey, digest: bytes, previous: bytes | None) -> ApiKey:
         self._digests[key.id] = (digest, previous)
         self._ids.setdefault(key.organisation_id, set()).add(key.id)
+        if key.purpose == "playground" and key.revoked_at is None:
+            self._playgrounds[key.organisation_id, key.created_by] = key.id
         return self._remember(key)
 
     def _remember(self, key: ApiKey) -> ApiKey:

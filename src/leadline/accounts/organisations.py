@@ -8,6 +8,7 @@ from typing import Any
 
 from leadline.accounts.actor import Actor
 from leadline.accounts.audit_log import audited
+from leadline.accounts.keys import Leaving
 from leadline.accounts.roles import Role
 from leadline.accounts.users import NewUser, User, user_columns, user_of
 from leadline.clock import Clock, now_microseconds
@@ -58,6 +59,8 @@ class Organisations:
         self._database = database
         self._clock = clock
         self._suspended: frozenset[str] | None = None
+        # What ends with a membership, of an organisation and a user.
+        self.leaving: Callable[[str, str], Leaving] = lambda *_: Leaving((), lambda: None)
 
     async def load(self) -> None:
         """Read who is suspended. Without it no request can be judged."""
@@ -209,7 +212,7 @@ class Organisations:
         )
 
     async def remove_member(self, organisation_id: str, user_id: str, actor: Actor, acting: Role = "owner") -> None:
-        """As `change_role`. What he made, his keys among it, stays the organisation's."""
+        """As `change_role`. What he made, his keys among it, stays the organisation's; his playground ends."""
         member = await self._member(organisation_id, user_id)
         _refuse_owners({member.role}, acting)
         write = Write(
@@ -217,9 +220,14 @@ class Organisations:
             (organisation_id, user_id, member.role),
         )
         changes = {"role": member.role, "email": member.user.email}, {"role": None}
-        await self._change_member(
-            member, write, audited(self._clock(), actor, "members remove", user_id, changes, organisation_id)
-        )
+        row = audited(self._clock(), actor, "members remove", user_id, changes, organisation_id)
+        leaving = self.leaving(organisation_id, user_id)
+
+        async def both() -> None:
+            await self._change_member(member, write, row, *leaving.writes)
+            leaving.remember()
+
+        await asyncio.shield(asyncio.ensure_future(both()))
 
     async def rename(self, organisation_id: str, name: str, actor: Actor) -> None:
         name = organisation_name(name)
@@ -261,9 +269,9 @@ class Organisations:
                 return member
         raise NotMember
 
-    async def _change_member(self, member: Member, change: Write, row: Write) -> None:
+    async def _change_member(self, member: Member, *writes: Write) -> None:
         try:
-            await self._database.commit(change, row)
+            await self._database.commit(*writes)
         except Conflict:
             if member.role == "owner":
                 raise InvalidRequest(

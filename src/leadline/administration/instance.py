@@ -88,6 +88,7 @@ class Instance:
         except BaseException:
             lock.close()
             raise
+        organisations.leaving = keys.leaving
         base_url = (config.server.public_url or "http://localhost:8080").rstrip("/")
         return cls(
             data,

@@ -54,7 +54,7 @@ class Running:
 
     def _stop_revoked(self) -> None:
         for generation in list(self._generations):
-            key = self.keys.find_by_id(generation.hold.key_id)
+            key = self.keys.find_caller(generation.hold.key_id)
             if key is None or key.revoked_at is not None:
                 generation.stop(Unauthenticated("The API key of this request was revoked while it ran."))
 

@@ -91,7 +91,7 @@ def _group(instance: Instance, group: str | int, by: Group) -> Result:
 
 def _key(instance: Instance, key_id: str) -> Result:
     """How people know the key."""
-    key = instance.keys.find_by_id(key_id)
+    key = instance.keys.find_caller(key_id)
     if key is None:
         return {"key_name": "", "key": key_id}
     return {"key_name": key.name, "key": key.redacted}
