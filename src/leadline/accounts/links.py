@@ -133,6 +133,14 @@ class Links:
         )
         return [_link_of(row) for row in rows]
 
+    async def waiting(self, kind: Kind, organisation_id: str) -> list[Link]:
+        """As `open`, and those that nobody used in time as long as they are known."""
+        rows = await self._database.rows(
+            f"{_SELECT} WHERE organisation_id = $1 AND kind = $2 AND taken_at IS NULL ORDER BY id DESC",
+            *(organisation_id, kind),
+        )
+        return [_link_of(row) for row in rows]
+
     @staticmethod
     def withdrawing(link_id: str, organisation_id: str) -> Write:
         """The organisation's link does not work any more. A Conflict where it has no such link that was not used."""

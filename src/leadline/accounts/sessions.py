@@ -87,13 +87,13 @@ class Sessions:
             self._unwritten.add(digest)
         return session
 
-    async def close(self, token: str) -> None:
-        """Sign out. A second time changes nothing."""
-        await self._end([_digest(token)])
+    async def close(self, token: str, *also: Write) -> None:
+        """Sign out, with `also` in the same commit. A second time changes nothing."""
+        await self._end([one for one in [_digest(token)] if one in self._sessions], *also)
 
-    async def close_one(self, user_id: str, session_id: str) -> None:
-        """End one of the user's sessions by its id; nothing where he has none of that id."""
-        await self._end([one for one in self._digests_of(user_id) if self._sessions[one].id == session_id])
+    async def close_one(self, user_id: str, session_id: str, *also: Write) -> None:
+        """End one of the user's sessions by its id, as `close`; nothing where he has none of that id."""
+        await self._end([one for one in self._digests_of(user_id) if self._sessions[one].id == session_id], *also)
 
     async def close_all(self, user_id: str, but: str | None = None) -> None:
         """End all of the user's, but that of the token `but`."""
@@ -138,9 +138,9 @@ class Sessions:
         now = self._clock()
         await self._end([digest for digest, session in self._sessions.items() if now >= session.ends_at()])
 
-    async def _end(self, digests: list[str]) -> None:
+    async def _end(self, digests: list[str], *also: Write) -> None:
         async def both() -> None:
-            await self._database.commit(*map(_ending, digests))
+            await self._database.commit(*map(_ending, digests), *also)
             self._forget(digests)
 
         if digests:

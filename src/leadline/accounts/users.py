@@ -17,6 +17,8 @@ from leadline.ids import new_id
 from leadline.storage.database import Conflict, Database, Write
 
 LONGEST_NAME = 200
+# The action of a sign-in in the audit log.
+SIGN_IN = "users sign-in"
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,255}")
 _COLUMNS = (
     "u.id, u.email, u.name, u.created_at, u.verified_at, u.suspended_at, u.is_admin, u.totp_confirmed_at,"
@@ -85,10 +87,13 @@ class Users:
         user = user_of(rows[0][:-1])
         return user if user.suspended_at is None else None
 
-    async def signed_in(self, user: User) -> None:
-        """Remember when."""
+    async def signed_in(self, user: User, device: str, actor: Actor, also: Sequence[Write] = ()) -> None:
+        """Remember when, where from (the actor's address) and on which device, with `also` in the same commit."""
+        now = self._clock()
         await self._database.commit(
-            Write("UPDATE users SET last_signed_in_at = $1 WHERE id = $2", (self._clock(), user.id))
+            Write("UPDATE users SET last_signed_in_at = $1 WHERE id = $2", (now, user.id)),
+            audited(now, actor, SIGN_IN, user.id, ({}, {"device": device})),
+            *also,
         )
 
     async def change_password(
@@ -236,8 +241,9 @@ class NewUser:
         refuse_password(password, email, shortest)
         return cls(new_id("usr"), email, name, await passwords.hash(password))
 
-    def writes(self, at: int, *, verified: bool, only_first: bool = False) -> tuple[Write, Write]:
-        """Who comes first is an admin of the instance; `only_first`: Conflict where somebody is there."""
+    def writes(self, at: int, *, verified: bool, only_first: bool = False) -> tuple[Write, ...]:
+        """Who comes first is an admin of the instance, and ends the links that set it up; `only_first`: Conflict where
+        somebody is there."""
         return (
             Write(
                 "INSERT INTO first_user (one, user_id) VALUES (1, $1) ON CONFLICT DO NOTHING",
@@ -250,6 +256,7 @@ class NewUser:
                 " WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.email = $2)",
                 (self.id, self.email, self.name, self.password_hash, at, at if verified else None),
             ),
+            Links.ending("setup", ""),
         )
 
 

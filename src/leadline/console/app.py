@@ -20,7 +20,7 @@ from leadline.console.forms import read_form
 from leadline.console.page import Answer, Page, Whom
 from leadline.console.pages import access, home, keys
 from leadline.console.static import serve_static
-from leadline.console.visit import Guest, Visit
+from leadline.console.visit import Guest, SignedIn, Visit
 from leadline.errors import (
     ClientGone,
     DeadlineExceeded,
@@ -57,6 +57,10 @@ _log = logging.getLogger("leadline.console")
 
 class SignInFirst(LeadlineError):
     """This page is for people who are signed in."""
+
+
+class NoOrganisation(LeadlineError):
+    """This page shows an organisation, and its visitor belongs to none."""
 
 
 class ForeignForm(PermissionDenied):
@@ -132,7 +136,8 @@ class Console:
         raise NotFound("There is no such page.")
 
     async def _visitor(self, guest: Guest) -> Guest:
-        """A Visit where the visitor is signed in and belongs to an organisation, else the guest himself."""
+        """A Visit where the visitor is signed in and belongs to an organisation, a SignedIn where he belongs to none,
+        else the guest himself."""
         instance = self._instance
         token = guest.cookies.get(SESSION)
         session = instance.sessions.find(token) if token is not None else None
@@ -140,12 +145,13 @@ class Console:
         if session is None or user is None or user.suspended_at is not None:
             return guest
         organisations = await instance.organisations.of_user(user.id)
+        known = (guest.request, instance, self._pipeline, guest.page)
         if not organisations:
-            return guest
+            return SignedIn(*known, session=session, user=user)
         chosen = [one for one in organisations if one.organisation_id == session.organisation_id]
         organisation = (chosen or organisations)[0]
         return Visit(
-            *(guest.request, instance, self._pipeline, guest.page),
+            *known,
             session=session,
             user=user,
             organisation=organisation,
@@ -157,6 +163,8 @@ class Console:
         if isinstance(error, SignInFirst):
             asked = guest.path if guest.request.method == "GET" and guest.path != "/" else ""
             return RedirectResponse(f"/login?next={asked}" if asked else "/login", 303)
+        if isinstance(error, NoOrganisation):
+            return RedirectResponse("/organisation", 303)
         if not isinstance(error, LeadlineError):
             _log.error("a page failed", exc_info=error, extra={"path": guest.path[:200]})
         status, title, text = told(error)
@@ -210,10 +218,14 @@ def _asked(page: Page, request: Request) -> tuple[Answer, Whom]:
     raise WrongMethod(f"This page answers {' and '.join(allowed)}.", ", ".join(allowed))
 
 
-def _admitted(visitor: Guest, whom: Whom) -> Visit:
+def _admitted(visitor: Guest, whom: Whom) -> SignedIn:
     """The visitor, where he may open what is for `whom`. What others may see is not there for him."""
-    if not isinstance(visitor, Visit):
+    if not isinstance(visitor, SignedIn):
         raise SignInFirst
+    if whom == "person":
+        return visitor
+    if not isinstance(visitor, Visit):
+        raise NoOrganisation
     match whom:
         case "everybody" | "member":
             return visitor

@@ -6,16 +6,17 @@ from typing import Any, Literal
 
 from starlette.responses import Response
 
-# Permissions of roles, or: everybody, signed in or not; whoever is signed in; administrators of this server.
-Whom = Literal["everybody", "member", "see", "use", "keys", "billing", "members", "settings", "admin"]
+# Permissions of roles, or: everybody, signed in or not; whoever is signed in, even if he belongs to no organisation;
+# whoever belongs to one; administrators of this server.
+Whom = Literal["everybody", "person", "member", "see", "use", "keys", "billing", "members", "settings", "admin"]
 Answer = Callable[[Any], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`name` is the page's place in the navigation. Pages for everybody are given a Guest, all others a Visit. `post`
-    answers a form and needs `posts`, where it is another permission than that of `get`;
-    it is given the form, unless it `reads_body` by itself."""
+    """`name` is the page's place in the navigation. Pages for everybody are given a Guest, those for persons a
+    SignedIn, all others a Visit. `post` answers a form and needs `posts`, where it is another permission than that of
+    `get`; it is given the form, unless it `reads_body` by itself."""
 
     path: str
     name: str

@@ -1,4 +1,4 @@
-"""Who visits a page: a guest, or somebody who is signed in and looks at one of his organisations."""
+"""Who visits a page: a guest, somebody who is signed in, and nearly always he looks at one of his organisations."""
 
 import ipaddress
 from dataclasses import dataclass, field
@@ -96,11 +96,25 @@ class Guest:
 
 
 @dataclass(slots=True)
-class Visit(Guest):
-    """Somebody who is signed in. `organisation` is the one that he looks at, of all his `organisations`."""
+class SignedIn(Guest):
+    """Somebody who is signed in, and may have left his last organisation."""
 
     session: Session = field(kw_only=True)
     user: User = field(kw_only=True)
+
+    @property
+    def is_admin(self) -> bool:
+        return self.user.is_admin
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.user.id, self.user.email, self.address)
+
+
+@dataclass(slots=True)
+class Visit(SignedIn):
+    """Somebody who is signed in. `organisation` is the one that he looks at, of all his `organisations`."""
+
     organisation: Membership = field(kw_only=True)
     organisations: list[Membership] = field(kw_only=True)
     balance: Balance = field(kw_only=True)
@@ -108,10 +122,6 @@ class Visit(Guest):
     @property
     def organisation_id(self) -> str:
         return self.organisation.organisation_id
-
-    @property
-    def is_admin(self) -> bool:
-        return self.user.is_admin
 
     @property
     def host(self) -> Host:
@@ -131,10 +141,6 @@ class Visit(Guest):
         models = self.pipeline.catalog.models
         chatting = [model.name for model in models if "chat" in model.capabilities]
         return (chatting or [model.name for model in models] or ["model"])[0]
-
-    @property
-    def actor(self) -> Actor:
-        return Actor(self.user.id, self.user.email, self.address)
 
     def may(self, permission: Permission) -> bool:
         return permission in PERMISSIONS[self.organisation.role]

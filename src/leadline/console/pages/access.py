@@ -10,22 +10,24 @@ import msgspec
 from starlette.responses import Response
 
 from leadline.accounts.actor import Actor
+from leadline.accounts.audit_log import audited
 from leadline.accounts.links import Link, LinkGone
 from leadline.accounts.organisations import organisation_name
 from leadline.accounts.roles import role_of
 from leadline.accounts.sessions import SessionRefused
 from leadline.accounts.users import NewUser, User, normal_email
 from leadline.administration.commands.accounts import open_organisation
+from leadline.administration.sign_ins import remember_sign_in
 from leadline.console.cookies import SESSION, SESSION_SECONDS
 from leadline.console.page import Page
-from leadline.console.visit import Guest, Visit
-from leadline.errors import InvalidRequest, NotFound
+from leadline.console.visit import Guest, SignedIn, Visit
+from leadline.errors import InvalidRequest, NotFound, PermissionDenied
 from leadline.money import NOTHING, usd
 from leadline.storage.database import Conflict
 
 # Between the password and the code.
 _HALFWAY, _HALFWAY_SECONDS = "halfway", 600
-_SIGN_IN, _CODE, _MAIL = "sign in", "code", "mail"
+_SIGN_IN, _CODE, _MAIL, _FOUND = "sign in", "code", "mail", "organisation"
 _WRONG = "This e-mail and password do not belong together."
 
 
@@ -58,7 +60,7 @@ async def set_up(guest: Guest) -> Response:
 
 
 async def show_sign_in(guest: Guest) -> Response:
-    if isinstance(guest, Visit):
+    if isinstance(guest, SignedIn):
         return guest.redirect(_next(guest.query("next")))
     return guest.render("login.html", email="", next=guest.query("next"), wrong={}, open=_open(guest))
 
@@ -101,10 +103,11 @@ async def check_code(guest: Guest) -> Response:
     return await _welcome(guest, user, half[1])
 
 
-async def sign_out(visit: Visit) -> Response:
-    token = visit.cookies.get(SESSION)
+async def sign_out(visit: SignedIn) -> Response:
+    token, instance = visit.cookies.get(SESSION), visit.instance
     if token is not None:
-        await visit.instance.sessions.close(token)
+        row = audited(instance.keys.clock(), visit.actor, "users sign-out", visit.user.id, ({}, {}))
+        await instance.sessions.close(token, row)
     visit.cookies.forget(SESSION)
     return visit.redirect("/login", "You are signed out.")
 
@@ -219,14 +222,17 @@ async def accept(guest: Guest) -> Response:
     link = await instance.links.peek("invite", token)
     invited = await _invited(guest, link)
     typed = {"name": form["name"]}
+    if invited["other"]:
+        return guest.render("invite.html", 409, token=token, typed=typed, wrong={}, **invited)
     try:
         person: NewUser | User
-        if invited["joins"]:
-            assert isinstance(guest, Visit)
+        if isinstance(guest, SignedIn):
             person = guest.user
         elif invited["known"]:
             return guest.redirect(f"/login?{urlencode({'next': f'/invite?token={token}'})}")
         else:
+            if invited["closed"]:
+                raise InvalidRequest("This server takes no new users.", "email")
             person = await NewUser.of(instance.passwords, link.subject, form.raw("password"), typed["name"])
         actor = Actor(person.id, person.email, guest.address)
         taking = [instance.links.taking("invite", token)]
@@ -235,10 +241,41 @@ async def accept(guest: Guest) -> Response:
         return guest.render("invite.html", 400, token=token, typed=typed, wrong={error.param: str(error)}, **invited)
     except Conflict:
         raise LinkGone from None
-    if isinstance(guest, Visit):
+    if isinstance(guest, SignedIn):
         await instance.sessions.choose(guest.session, link.organisation_id)
         return guest.redirect("/home", f"You are a member of {invited['organisation']} now.")
     return await _enter(guest, person.id, "/home")
+
+
+async def show_none(visitor: SignedIn) -> Response:
+    """For somebody who left his last organisation, or was removed from it."""
+    if isinstance(visitor, Visit):
+        return visitor.redirect("/home")
+    return visitor.render("no_organisation.html", founds=may_found(visitor))
+
+
+async def show_new(visitor: SignedIn) -> Response:
+    _refuse_founding(visitor)
+    return visitor.render("organisation_new.html", typed={}, wrong={})
+
+
+async def found(visitor: SignedIn) -> Response:
+    """A further organisation, whose owner the visitor is."""
+    _refuse_founding(visitor)
+    instance, form = visitor.instance, visitor.form
+    instance.guard.attempt(_FOUND, visitor.user.email, visitor.address)
+    try:
+        organisation = await open_organisation(instance, visitor.actor, visitor.user, form["org"])
+    except InvalidRequest as error:
+        context = {"typed": {"org": form["org"]}, "wrong": {error.param: str(error)}}
+        return visitor.render("organisation_new.html", 400, **context)
+    await instance.sessions.choose(visitor.session, organisation.id)
+    return visitor.redirect("/home", f"{organisation.name} is there, and you are its owner.")
+
+
+def may_found(visitor: SignedIn) -> bool:
+    """Whether the visitor may open further organisations."""
+    return visitor.is_admin or _open(visitor)
 
 
 async def choose_organisation(visit: Visit) -> Response:
@@ -254,18 +291,20 @@ PAGES = (
     Page("/setup", "", "everybody", show_set_up, set_up),
     Page("/login", "", "everybody", show_sign_in, sign_in),
     Page("/login/code", "", "everybody", show_code, check_code),
-    Page("/logout", "", "member", post=sign_out),
+    Page("/logout", "", "person", post=sign_out),
     Page("/signup", "", "everybody", show_sign_up, sign_up),
     Page("/verify", "", "everybody", show_verify, verify),
     Page("/forgot", "", "everybody", show_forgot, forgot),
     Page("/reset", "", "everybody", show_reset, reset),
     Page("/invite", "", "everybody", show_invite, accept),
-    Page("/organisation", "", "member", post=choose_organisation),
+    Page("/organisation", "", "person", show_none, choose_organisation, "member"),
+    Page("/organisation/new", "settings", "person", show_new, found),
 )
 
 
 async def _welcome(guest: Guest, user: User, following: str) -> Response:
-    await guest.instance.users.signed_in(user)
+    actor = Actor(user.id, user.email, guest.address)
+    await remember_sign_in(guest.instance, user, actor, guest.agent)
     return await _enter(guest, user.id, _next(following))
 
 
@@ -292,19 +331,26 @@ def _halfway(guest: Guest) -> tuple[str, str] | None:
 
 async def _invited(guest: Guest, link: Link) -> dict[str, Any]:
     """What an invitation says: for which `email`, to which `organisation`, in which `role`; whether its e-mail is
-    `known` here, and whether the visitor `joins` since he is signed in under it."""
+    `known` here, or this server is `closed` for it, and whether the visitor `joins` since he is signed in under it."""
     organisation = await guest.instance.organisations.get(link.organisation_id)
     if organisation is None:
         raise LinkGone
-    signed_in = guest.user.email if isinstance(guest, Visit) else ""
+    signed_in = guest.user.email if isinstance(guest, SignedIn) else ""
+    known = await guest.instance.users.find(link.subject) is not None
     return {
         "email": link.subject,
         "organisation": organisation.name,
         "role": link.facts["role"],
-        "known": await guest.instance.users.find(link.subject) is not None,
+        "known": known,
+        "closed": not known and guest.instance.config.accounts.sign_up == "off",
         "joins": signed_in == link.subject,
         "other": signed_in if signed_in != link.subject else "",
     }
+
+
+def _refuse_founding(visitor: SignedIn) -> None:
+    if not may_found(visitor):
+        raise PermissionDenied("Only administrators of this server open further organisations. Ask one.")
 
 
 def _open(guest: Guest) -> bool:
