@@ -14,6 +14,7 @@ from leadline.cli.management_keys import management_keys
 from leadline.cli.models import models
 from leadline.cli.serve import serve
 from leadline.cli.usage import usage
+from leadline.cli.users import setup_link, users
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -33,5 +34,18 @@ def cli(context: click.Context, data: Path | None) -> None:
         context.obj["data"] = data
 
 
-for _command in (serve, init, accounts, keys, management_keys, credits, usage, models, database, configuration):
+for _command in (
+    serve,
+    init,
+    accounts,
+    users,
+    setup_link,
+    keys,
+    management_keys,
+    credits,
+    usage,
+    models,
+    database,
+    configuration,
+):
     cli.add_command(_command)

@@ -108,6 +108,10 @@ class ServeLines:
         )
         click.echo(f"  Sign-in for the console, shown once: {result.email}, password {result.password}\n")
 
+    def setup_link(self, url: str) -> None:
+        click.echo("  Finish set-up in the browser (the link works once, for 30 minutes):\n")
+        click.echo(f"    {url}\n")
+
     def warn(self, sentence: str) -> None:
         self._bar.stop()
         click.echo(f"  ! {sentence}", err=True)
@@ -137,6 +141,9 @@ class ServeJson:
 
     def quickstart(self, result: Quickstart) -> None:
         _line(event="quickstart", **asdict(result))
+
+    def setup_link(self, url: str) -> None:
+        _line(event="setup_link", url=url)
 
     def warn(self, sentence: str) -> None:
         _line(event="warning", message=sentence)

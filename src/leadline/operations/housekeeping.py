@@ -21,6 +21,7 @@ async def keep_house(instance: Instance, pipeline: Pipeline) -> None:
     while True:
         try:
             await instance.keys.write_last_used()
+            await instance.sessions.write_seen()
             await instance.management_keys.write_last_used()
             if seconds >= _PRUNE_EVERY_SECONDS:
                 seconds = 0
@@ -34,13 +35,16 @@ async def keep_house(instance: Instance, pipeline: Pipeline) -> None:
 
 
 async def prune(instance: Instance, pipeline: Pipeline) -> None:
-    """Delete usage records older than `[usage] keep_requests_days`, kept answers and files whose term is over, and what
-    a crash left of files."""
+    """Delete usage records older than `[usage] keep_requests_days`, what is kept until a term that is over (answers,
+    files, sessions, links, mails), and what a crash left of files."""
     await pipeline.replays.prune()
     await pipeline.stored.prune()
     await pipeline.batches.store.prune()
     await pipeline.files.prune()
     await pipeline.files.clean()
+    await instance.sessions.prune()
+    await instance.links.prune()
+    await instance.outbox.prune()
     days = instance.config.usage.keep_requests_days
     if days:
         await UsageBook(instance.database).prune(now_microseconds() - days * MICROSECONDS_PER_DAY)

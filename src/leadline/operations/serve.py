@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
+from leadline.accounts.actor import COMMAND_LINE
 from leadline.administration import models
+from leadline.administration.commands.users import make_setup_link
 from leadline.administration.instance import Instance, control_socket
 from leadline.catalog.catalog import Catalog
 from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied
@@ -58,6 +60,8 @@ class Terminal(Protocol):
     def ready(self, model: str, detail: str) -> None: ...
 
     def quickstart(self, result: Quickstart) -> None: ...
+
+    def setup_link(self, url: str) -> None: ...
 
     def warn(self, sentence: str) -> None: ...
 
@@ -131,7 +135,8 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         stack.callback(control.close)
         pipeline = build_pipeline(instance, catalog)
         batches = BatchRunner(pipeline)
-        for duty in (pipeline.running.watch(), keep_house(instance, pipeline), batches.work()):
+        mails = instance.outbox.deliver()
+        for duty in (pipeline.running.watch(), keep_house(instance, pipeline), batches.work(), mails):
             stack.push_async_callback(_cancelled, asyncio.create_task(duty))
         server = _http_server(create_app(instance, pipeline))
         stack.enter_context(server.stopped_by_signals())
@@ -140,6 +145,8 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         stack.push_async_callback(_cancelled, draining)
         instance.grpc_address = _grpc_address(instance, rpcs)
         terminal.serving(instance.base_url, instance.grpc_address, data)
+        if not options.quickstart and not await instance.users.any():
+            terminal.setup_link((await make_setup_link(instance, COMMAND_LINE))["link"])
         greeting = asyncio.create_task(_welcome(instance, catalog, options, terminal, port))
         stack.push_async_callback(_cancelled, greeting)
         await asyncio.gather(server.serve(sockets), draining)
