@@ -1,5 +1,6 @@
 """The docs: whole, of the reader's own server, and nothing but text for whatever strangers send."""
 
+import html
 import json
 import re
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from leadline import errors
 from leadline.cli.root import cli
 from leadline.config import load
 from leadline.console.docs.contents import ENTRIES, GROUPS
+from leadline.console.docs.highlight import highlight
 from leadline.console.docs.protos import protos
 from leadline.console.docs.reader import Reader, marked
 from leadline.console.docs.reference import KINDS, kind_of
@@ -150,6 +152,13 @@ def test_every_guide_is_in_the_contents():
     assert {entry.file for entry in ENTRIES if entry.file} == {path.name for path in GUIDES.glob("*.md")}
     assert len({entry.path for entry in ENTRIES}) == len(ENTRIES)
     assert all(name and entries for name, entries in GROUPS)
+
+
+def test_colours_change_no_letter_of_a_program():
+    for file in GUIDES.glob("*.md"):
+        for language, text in re.findall(r"(?m)^```(\w*)[^\n]*\n(.*?)^```", file.read_text("utf-8"), re.DOTALL):
+            shown = html.unescape(re.sub(r"</?span[^>]*>", "", highlight(text, language)))
+            assert shown == text, (file.name, language)
 
 
 def test_a_placeholder_that_is_not_known_is_an_error():

@@ -90,7 +90,7 @@ def _curl(method: str, path: str, body: Json, *, anthropic: bool) -> str:
         lines += ["  -F purpose=notes", "  -F file=@notes.txt"]
     if body is not None:
         lines.append('  -H "Content-Type: application/json"')
-        lines.append(f"  -d '{json.dumps(body, indent=2, ensure_ascii=False)}'")
+        lines.append(f"  -d '{json.dumps(body, indent=2, ensure_ascii=False)}'".replace("\n", "\n  "))
     return " \\\n".join(lines) + "\n"
 
 

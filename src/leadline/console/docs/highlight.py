@@ -12,6 +12,8 @@ _CLASSES = {
     ("Name", "Tag"): "k",
     ("Name", "Builtin"): "k",
 }
+# Sessions without prompts are commands.
+_LEXERS = {"console": "bash", "sh": "bash", "": "text"}
 
 
 def highlight(code: str, language: str) -> str:
@@ -21,7 +23,7 @@ def highlight(code: str, language: str) -> str:
     from pygments.util import ClassNotFound
 
     try:
-        lexer = get_lexer_by_name(language or "text", stripnl=False, ensurenl=False)
+        lexer = get_lexer_by_name(_LEXERS.get(language, language), stripnl=False, ensurenl=False)
     except ClassNotFound:
         return escape(code)
     pieces: list[str] = []
