@@ -22,6 +22,7 @@ from leadline.accounts.passwords import Passwords
 from leadline.accounts.sessions import Sessions
 from leadline.accounts.two_factor import TwoFactor
 from leadline.accounts.users import Users
+from leadline.billing.billing import Billing
 from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, load
 from leadline.engines.engine import Engine
@@ -63,6 +64,7 @@ class Instance:
     audit_log: AuditLog
     management_keys: ManagementKeys
     prices: PriceBook
+    billing: Billing
     sealer: Sealer
     base_url: str
     _lock: IO[str]
@@ -83,7 +85,9 @@ class Instance:
             ledger, keys, prices = Ledger(database), ApiKeys(database, pepper), PriceBook(database)
             organisations, sessions, passwords = Organisations(database), Sessions(database), Passwords()
             management_keys = ManagementKeys(database, pepper)
-            parts = (ledger, keys, prices, organisations, sessions, management_keys)
+            outbox = Outbox(database, sealer, config.smtp)
+            billing = Billing.of(database, ledger, organisations, outbox)
+            parts = (ledger, keys, prices, organisations, sessions, management_keys, billing)
             await asyncio.gather(*(part.load() for part in parts))
         except BaseException:
             lock.close()
@@ -103,10 +107,11 @@ class Instance:
             links=Links(database),
             guard=Guard(),
             two_factor=TwoFactor(database, sealer),
-            outbox=Outbox(database, sealer, config.smtp),
+            outbox=outbox,
             audit_log=AuditLog(database),
             management_keys=management_keys,
             prices=prices,
+            billing=billing,
             sealer=sealer,
             base_url=base_url,
             _lock=lock,

@@ -15,14 +15,15 @@ _log = logging.getLogger("leadline.housekeeping")
 
 
 async def keep_house(instance: Instance, pipeline: Pipeline) -> None:
-    """Go on until cancelled: write when keys were last used, and delete what has had its term; what had it while no
-    server ran goes first."""
+    """Go on until cancelled: write when keys were last used, mail those whose credits run low, and delete what has had
+    its term; what had it while no server ran goes first."""
     seconds = _PRUNE_EVERY_SECONDS
     while True:
         try:
             await instance.keys.write_last_used()
             await instance.sessions.write_seen()
             await instance.management_keys.write_last_used()
+            await instance.billing.alerts.look(instance.base_url)
             if seconds >= _PRUNE_EVERY_SECONDS:
                 seconds = 0
                 await prune(instance, pipeline)

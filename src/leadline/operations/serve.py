@@ -20,6 +20,7 @@ from leadline.accounts.actor import COMMAND_LINE
 from leadline.administration import models
 from leadline.administration.commands.users import make_setup_link
 from leadline.administration.instance import Instance, control_socket
+from leadline.billing.stripe_checkout import StripeCheckout
 from leadline.catalog.catalog import Catalog
 from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied
 from leadline.operations.app import build_pipeline, create_app
@@ -119,6 +120,7 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         await instance.prices.follow(models.sections(instance.config)[1])
         store = Store(data / "models")
         engines, catalog = models.build(instance.config, store, created_at, terminal.pulling, book=instance.prices)
+        instance.billing.checkout = StripeCheckout.of(instance.config.stripe)
         instance.engines = {engine.name: engine for engine in engines}
         sockets = _listen(options)
         for listening in sockets:
