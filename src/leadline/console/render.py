@@ -23,9 +23,10 @@ def _icon(name: str) -> str:
     return f"{ASSETS.url('icons.svg')}#{name}"
 
 
-def _environment() -> jinja2.Environment:
+def environment_of(loader: jinja2.BaseLoader) -> jinja2.Environment:
+    """An environment as pages need it, in which all templates of the loader are compiled."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("leadline.console", "templates"),
+        loader=loader,
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -47,4 +48,5 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-_ENVIRONMENT = _environment()
+TEMPLATES = jinja2.PackageLoader("leadline.console", "templates")
+_ENVIRONMENT = environment_of(TEMPLATES)
