@@ -262,7 +262,7 @@ def _named(visit: Visit) -> dict[str, Any]:
         "cap": f"{form['cap'].removeprefix('$')}/{form['period'] or 'month'}" if form["cap"] else None,
     }
     named |= {name: form[name] or "0" for name in _LIMITS}
-    if form["expires"] != "keep":
+    if "expires" in form and form["expires"] != "keep":
         named["expires"] = form["expires"] or None
     return named
 
