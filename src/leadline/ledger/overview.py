@@ -1,0 +1,91 @@
+"""What was used, at a glance: the last day, how long the credits last, and what each key did in two weeks."""
+
+from dataclasses import dataclass
+
+from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, day_of
+from leadline.ids import first_uuid_at
+from leadline.ledger.usage import LOG_STATUSES
+from leadline.storage.database import Database
+
+SPARK_DAYS = 14
+_BURN_HOURS = 7 * 24
+# Limited requests are counted one by one, and no further than this.
+MOST_LIMITED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class LastDay:
+    """The last 24 hours, the present one included. `limited` is MOST_LIMITED + 1 where it is more than that."""
+
+    requests: int
+    tokens: int
+    cost_ticks: int
+    failed: int
+    refused: int
+    limited: int
+
+
+@dataclass(frozen=True, slots=True)
+class Burn:
+    """What is spent: `ticks_per_day` over the last seven days, or as many as there are since the first charge in them.
+    `days_left` is None where nothing was spent."""
+
+    ticks_per_day: int
+    days_left: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpark:
+    """A key's last SPARK_DAYS days, today last."""
+
+    requests: tuple[int, ...]
+    cost_ticks: tuple[int, ...]
+
+
+async def last_day(database: Database, organisation_id: str, now: int) -> LastDay:
+    hour = now // MICROSECONDS_PER_HOUR
+    [sums] = await database.rows(
+        "SELECT COALESCE(SUM(requests), 0), COALESCE(SUM(prompt_tokens + output_tokens + reasoning_tokens), 0),"
+        " COALESCE(SUM(cost_ticks), 0), COALESCE(SUM(failed), 0), COALESCE(SUM(refused), 0)"
+        " FROM meters JOIN usage_hours ON meter_id = id WHERE organisation_id = $1 AND hour > $2 AND hour <= $3",
+        *(organisation_id, hour - 24, hour),
+    )
+    [(limited,)] = await database.rows(
+        "SELECT COUNT(*) FROM (SELECT 1 FROM meters m JOIN records_of r ON r.meter_id = m.id"
+        " WHERE m.organisation_id = $1 AND r.outcome = $2 AND r.request_id >= $3 LIMIT $4) counted",
+        organisation_id,
+        LOG_STATUSES.index("rate limited"),
+        str(first_uuid_at((hour - 23) * MICROSECONDS_PER_HOUR)),
+        MOST_LIMITED + 1,
+    )
+    requests, tokens, cost_ticks, failed, refused = sums
+    return LastDay(requests, tokens, cost_ticks, failed, refused, limited)
+
+
+async def burn(database: Database, organisation_id: str, available_ticks: int, now: int) -> Burn:
+    hour = now // MICROSECONDS_PER_HOUR
+    [(spent, began)] = await database.rows(
+        "SELECT COALESCE(SUM(cost_ticks), 0), MIN(hour) FROM meters JOIN usage_hours ON meter_id = id"
+        " WHERE organisation_id = $1 AND hour > $2 AND hour <= $3 AND cost_ticks > 0",
+        *(organisation_id, hour - _BURN_HOURS, hour),
+    )
+    if not spent:
+        return Burn(0, None)
+    microseconds = max(MICROSECONDS_PER_DAY, now - began * MICROSECONDS_PER_HOUR)
+    return Burn(
+        spent * MICROSECONDS_PER_DAY // microseconds, available_ticks * microseconds // (spent * MICROSECONDS_PER_DAY)
+    )
+
+
+async def sparks(database: Database, organisation_id: str, now: int) -> dict[str, KeySpark]:
+    """By key id; keys that did nothing are left out."""
+    first = day_of(now) - SPARK_DAYS + 1
+    days: dict[str, tuple[list[int], list[int]]] = {}
+    for key_id, day, requests, ticks in await database.rows(
+        "SELECT key_id, day, SUM(requests), SUM(cost_ticks) FROM meters JOIN usage_days ON meter_id = id"
+        " WHERE organisation_id = $1 AND day >= $2 AND day < $3 GROUP BY key_id, day",
+        *(organisation_id, first, first + SPARK_DAYS),
+    ):
+        of_key = days.setdefault(key_id, ([0] * SPARK_DAYS, [0] * SPARK_DAYS))
+        of_key[0][day - first], of_key[1][day - first] = requests, ticks
+    return {key_id: KeySpark(tuple(requests), tuple(ticks)) for key_id, (requests, ticks) in days.items()}
