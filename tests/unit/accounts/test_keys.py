@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leadline.accounts.actor import COMMAND_LINE
+from leadline.accounts.actor import COMMAND_LINE, Actor
+from leadline.accounts.audit_log import AuditLog
 from leadline.accounts.key_texts import checksum
 from leadline.accounts.keys import ENDPOINTS, NONE, ApiKey, ApiKeys, KeyOptions, acls_of
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
@@ -540,3 +541,58 @@ async def test_a_key_for_nothing_is_told_from_a_key_for_all(keys: ApiKeys, datab
 def test_nothing_stands_alone(names: dict[str, Any]):
     with pytest.raises(InvalidRequest, match="stands alone"):
         KeyOptions("half-closed", **names)
+
+
+async def logged(database: Database) -> list[tuple[Any, ...]]:
+    rows = await AuditLog(database).rows("org_alice")
+    return [(row.actor_name, row.action, dict(row.before), dict(row.after)) for row in reversed(rows)]
+
+
+async def test_whoever_changes_a_key_is_in_the_audit_log_with_what_changed(
+    keys: ApiKeys, database: Database, clock: SteppedClock
+) -> None:
+    bob = Actor("usr_bob", "bob@example.com", "192.0.2.7")
+    key, _ = await keys.create("org_alice", KeyOptions("ci", endpoints=frozenset({"chat"})), bob)
+    await keys.change(key, replace(key.options, name="build", cap=SpendCap(Ticks(20 * 10**10), "month")), bob)
+    rotated, _ = await keys.rotate(key, 0, COMMAND_LINE)
+
+    rows = {row.action: row for row in await AuditLog(database).rows("org_alice")}
+    created, changed, turned = (rows[f"keys {verb}"] for verb in ("create", "change", "rotate"))
+    [again] = (await loaded_again(database, clock)).of("org_alice")
+    assert key.created_by == again.created_by == "usr_bob"
+    assert (created.subject, created.actor, created.address) == (key.id, "usr_bob", "192.0.2.7")
+    assert (created.after["name"], created.after["endpoints"], created.after["models"]) == ("ci", "chat", "all")
+    assert changed.before == {"name": "ci", "cap_ticks": None, "cap_period": None}
+    assert changed.after == {"name": "build", "cap_ticks": 20 * 10**10, "cap_period": "month"}
+    assert (turned.actor_name, turned.after["last_four"]) == ("command line", rotated.last_four)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_and_its_row_of_the_audit_log_are_one_commit(
+    keys: ApiKeys, database: Database, commits: Any, change: str
+) -> None:
+    key, _ = await keys.create("org_alice", "laptop", COMMAND_LINE)
+    if change == "enable":
+        await keys.disable(key, COMMAND_LINE)
+    before, count = await logged(database), commits.count
+
+    commits.refusals = 1
+    with pytest.raises(LeadlineError):
+        await CHANGES[change](keys, key)
+    assert (await logged(database), commits.count) == (before, count)
+    await CHANGES[change](keys, key)
+
+    assert len(await logged(database)) == len(before) + 1
+    assert commits.count == count + 1
+
+
+@pytest.mark.parametrize("change", ["disable", "enable", "revoke"])
+async def test_what_changes_nothing_is_not_in_the_audit_log(keys: ApiKeys, database: Database, change: str) -> None:
+    key, _ = await keys.create("org_alice", "laptop", COMMAND_LINE)
+    if change != "enable":
+        await CHANGES[change](keys, key)
+    before = await logged(database)
+
+    await CHANGES[change](keys, key)
+
+    assert await logged(database) == before

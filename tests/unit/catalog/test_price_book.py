@@ -2,16 +2,19 @@
 
 import asyncio
 import timeit
-from dataclasses import replace
+from dataclasses import asdict, replace
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leadline.accounts.actor import Actor
+from leadline.accounts.audit_log import AuditLog
 from leadline.catalog.catalog import Catalog, build_catalog
 from leadline.catalog.price_book import DatedPrices, PriceBook, PriceChange
 from leadline.catalog.prices import FREE, Prices, prices_of
+from leadline.clock import rfc3339
 from leadline.config import ConfigurationError, ModelSection, PriceSection
 from leadline.errors import InvalidRequest
 from leadline.money import NOTHING, Ticks
@@ -252,3 +255,25 @@ async def test_the_price_of_now_is_found_in_no_time(book: PriceBook, clock: Step
     seconds = min(timeit.repeat(lambda: book.at("mock", 2000), number=10_000, repeat=5)) / 10_000
 
     assert seconds < 3e-6, "ten times what it takes"
+
+
+async def test_who_changes_a_price_is_in_the_audit_log_and_the_file_is_not(database: Database) -> None:
+    book = PriceBook(database, SteppedClock())
+    bob = Actor("usr_bob", "bob@example.com")
+    await book.record("mock", CHEAP, None, "file")
+    await book.record("mock", DEAR, 5000, "command", bob)
+
+    [row] = await AuditLog(database).rows(None)
+    assert (row.actor, row.action, row.subject, row.organisation_id) == ("usr_bob", "prices change", "mock", "")
+    assert row.before == {name: asdict(CHEAP)[name] for name in row.before}
+    assert row.after == {name: asdict(DEAR)[name] for name in row.before} | {"effective_from": rfc3339(5000)}
+    assert row.before
+
+
+async def test_a_price_that_the_disk_refuses_is_in_no_audit_log(database: Database, commits: Commits) -> None:
+    book = PriceBook(database, SteppedClock())
+    commits.refusals = 1
+    with pytest.raises(DatabaseUnusable):
+        await book.record("mock", DEAR, None, "command", Actor("usr_bob", "bob@example.com"))
+
+    assert await AuditLog(database).rows(None) == []

@@ -10,7 +10,7 @@ from leadline.ledger.books import Replay
 from leadline.ledger.ledger import Balance, Ledger
 from leadline.ledger.usage import UsageBook
 from leadline.money import Ticks, usd
-from leadline.storage.database import Database, DatabaseUnusable, Write
+from leadline.storage.database import Conflict, Database, DatabaseUnusable, Write
 from tests.unit.conftest import HANGS_SECONDS, Commits
 from tests.unit.ledger.scenes import (
     HOUR,
@@ -707,3 +707,21 @@ async def test_what_a_kept_charge_was_too_much_comes_back(
     assert ledger.balance("org_alice") == await settled_books(database) == balance(75)
     assert [entry.amount_ticks for entry in await ledger.entries("org_alice")] == [100, -30, 5]
     assert (await audit(database, ledger, clock)).broken == ()
+
+
+async def test_what_is_written_beside_a_grant_is_in_its_commit(
+    ledger: Ledger, database: Database, commits: Commits
+) -> None:
+    beside = Write("UPDATE facts SET value = 7 WHERE name = 'heartbeat'")
+    nothing = Write("UPDATE facts SET value = 8 WHERE name = 'nothing'")
+    count = commits.count
+
+    await ledger.grant("org_alice", Ticks(100), "welcome", also=(beside,))
+    commits_of_one = commits.count - count
+    with pytest.raises(Conflict):
+        await ledger.grant("org_alice", Ticks(50), "welcome", also=(nothing,))
+
+    assert commits_of_one == 1
+    assert await database.rows("SELECT value FROM facts WHERE name = 'heartbeat'") == [(7,)]
+    assert ledger.balance("org_alice").balance_ticks == 100
+    assert len(await ledger.entries("org_alice")) == 1

@@ -140,6 +140,35 @@ async def test_old_accounts_know_what_there_was_after_their_last_grant(database_
     await database.close()
 
 
+async def test_old_users_own_their_organisations_and_the_first_one_is_an_admin(database_path: Path) -> None:
+    by_hand(database_path, migrations=[file.name for file in FILES].index("0013_people.sql"))
+    connection = apsw.Connection(str(database_path))
+    connection.execute(
+        "INSERT INTO users VALUES ('later', 'org_charlie', 'charlie@example.com', 'other hash', 2);"
+        "INSERT INTO audit_log VALUES ('aud_1', 1, 'command line', 'accounts suspend', 'org_alice', '{}', '{}'),"
+        " ('aud_2', 1, 'command line', 'accounts change-email', 'later', '{}', '{}'),"
+        " ('aud_3', 1, 'command line', 'models', 'mock', '{}', '{}')"
+    )
+    connection.close()
+
+    database, _ = await migrated(database_path)
+
+    people = "SELECT id, email, password_hash, verified_at, suspended_at, is_admin FROM users ORDER BY created_at"
+    assert await database.rows(people) == [
+        ("user", "alice@example.com", "hash", 1, None, 1),
+        ("later", "charlie@example.com", "other hash", 2, None, 0),
+    ]
+    assert await database.rows("SELECT * FROM memberships ORDER BY created_at") == [
+        ("org_alice", "user", "owner", 1),
+        ("org_charlie", "later", "owner", 2),
+    ]
+    assert await database.rows("SELECT user_id FROM first_user") == [("user",)]
+    logs = await database.rows("SELECT id, organisation_id, actor_name FROM audit_log ORDER BY id")
+    assert logs == [(f"aud_{n}", of, "command line") for n, of in ((1, "org_alice"), (2, "org_charlie"), (3, ""))]
+    assert await database.rows("SELECT created_by FROM api_keys") == [("",)]
+    await database.close()
+
+
 async def test_old_charges_get_their_records_and_sums(database_path: Path) -> None:
     by_hand(database_path, migrations=1)
 
