@@ -28,6 +28,8 @@ TICKS_PER_CENT = TICKS_PER_USD // 100
 PROVIDER = Actor("stripe", "Stripe")
 # Of one organisation in an hour: each one is a row here and a payment page there.
 _MOST_BEGUN = 30
+# Payment pages close after a day, and so long they are found again.
+_OPEN_FOR = 23 * MICROSECONDS_PER_HOUR
 _log = logging.getLogger("leadline.billing")
 
 
@@ -106,6 +108,15 @@ class TopUps:
             )
         )
         return top_up
+
+    async def pending(self, organisation_id: str, cents: int) -> TopUp | None:
+        """The newest of this amount that is begun and not paid, whose payment page is still open for a while."""
+        rows = await self._database.rows(
+            f"{_TOP_UPS} WHERE organisation_id = $1 AND cents = $2 AND credited_at IS NULL AND session_id IS NOT NULL"
+            " AND created_at > $3 ORDER BY created_at DESC, id DESC LIMIT 1",
+            *(organisation_id, cents, self._clock() - _OPEN_FOR),
+        )
+        return TopUp(*rows[0]) if rows else None
 
     async def remember_session(self, top_up: TopUp, session_id: str) -> None:
         await self._database.commit(
