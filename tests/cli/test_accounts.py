@@ -27,9 +27,10 @@ def leadline(tmp_path: Path) -> CommandLine:
 
 
 async def logged(database: Database) -> list[tuple[Any, ...]]:
-    """Without what made the organisations and their first keys."""
+    """Without what made the organisations, their starter credit and their first keys."""
     rows = await database.rows(
-        "SELECT actor, action, before, after FROM audit_log WHERE action NOT LIKE '% create' ORDER BY rowid"
+        "SELECT actor, action, before, after FROM audit_log WHERE action NOT LIKE '% create'"
+        " AND after NOT LIKE '%starter credit%' ORDER BY rowid"
     )
     return [(actor, action, json.loads(before), json.loads(after)) for actor, action, before, after in rows]
 
@@ -104,6 +105,21 @@ def test_an_email_that_is_taken_is_wrong_usage_and_nobody_is_an_error(leadline: 
     assert (taken.code, "already signed up" in taken.err) == (2, True)
     assert [(done.code, "Nobody here" in done.err) for done in nobody] == [(1, True)] * 2
     assert audit_log(leadline) == []
+
+
+async def test_of_several_who_begin_at_once_one_makes_the_organisation(tmp_path: Path) -> None:
+    instance = await Instance.open(tmp_path / "data")
+    begins = {"org": "Northwind", "password": PASSWORD, "first": {"credit": "1", "key": None}}
+
+    made = await asyncio.gather(*(run(instance, "init", {"email": f"u{n}@x.example", **begins}) for n in range(20)))
+    actions = [row.action for row in await instance.audit_log.rows(None)]
+    verified = await run(instance, "credits verify", {})
+    await instance.close()
+
+    assert sum("api_key" in one for one in made) == 1
+    assert len({one["organisation_id"] for one in made}) == 1
+    assert sorted(actions) == ["accounts create", "credits grant", "keys create"]
+    assert (verified["ok"], verified["checked"]) == (True, 1)
 
 
 def test_a_grant_is_logged_with_its_reason_and_end(leadline: CommandLine) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from leadline.accounts.actor import Actor
+from leadline.accounts.audit_log import Fields, audited
 from leadline.accounts.organisations import Organisation
 from leadline.accounts.passwords import SHORTEST_BY_COMMAND
 from leadline.accounts.users import NewUser, User
@@ -11,24 +12,27 @@ from leadline.administration.commands.command import Command, Result, dollars
 from leadline.administration.commands.keys import key_name
 from leadline.administration.instance import Instance
 from leadline.clock import rfc3339
-from leadline.money import NOTHING, usd
+from leadline.money import NOTHING, Ticks, usd
+from leadline.storage.database import Conflict
 
 FIRST_KEY_NAME = "first-key"
+_STARTER = "starter credit"
 
 
 async def init(
     instance: Instance, actor: Actor, email: str, org: str, password: str, first: Mapping[str, str | None]
 ) -> Result:
     """The first organisation with its `credit` and `key`. A second run changes nothing and shows no key."""
-    if existing := await instance.users.all():
-        organisation = await instance.organisations.of_email(existing[0].email)
-        return _identity(instance, organisation.id, existing[0].id)
+    if await instance.users.any():
+        return await _first_identity(instance)
     credit, name = first["credit"], key_name(first["key"] or FIRST_KEY_NAME)
-    ticks = dollars(credit) if credit is not None else usd(instance.config.credits.starter_usd)
+    ticks = None if credit is None else dollars(credit)
     user = await NewUser.of(instance.passwords, email, password, shortest=SHORTEST_BY_COMMAND)
-    organisation = await open_organisation(instance, actor, user, org)
-    if ticks > NOTHING:
-        await instance.ledger.grant(organisation.id, ticks, "starter credit")
+    try:
+        organisation = await open_organisation(instance, actor, user, org, only_first=True)
+    except Conflict:
+        return await _first_identity(instance)
+    await grant_starter(instance, actor, organisation.id, ticks)
     _, text = await instance.keys.create(organisation.id, name, actor)
     return _identity(instance, organisation.id, user.id) | {"api_key": text}
 
@@ -40,6 +44,15 @@ async def open_organisation(
     organisation = await instance.organisations.create(person, name, instance.ledger.opening, actor, **conditions)
     instance.ledger.opened(organisation.id)
     return organisation
+
+
+async def grant_starter(instance: Instance, actor: Actor, organisation_id: str, ticks: Ticks | None = None) -> None:
+    """What the first organisation begins with: `ticks`, or what the configuration says."""
+    given = usd(instance.config.credits.starter_usd) if ticks is None else ticks
+    if given > NOTHING:
+        changes: tuple[Fields, Fields] = {}, {"granted_ticks": given, "reason": _STARTER}
+        row = audited(instance.keys.clock(), actor, "credits grant", organisation_id, changes, organisation_id)
+        await instance.ledger.grant(organisation_id, given, _STARTER, also=(row,))
 
 
 async def create_account(instance: Instance, actor: Actor, email: str, org: str, password: str) -> Result:
@@ -87,6 +100,11 @@ CHANGES: dict[str, Command] = {
     "accounts resume": resume_account,
     "accounts change-email": change_email,
 }
+
+
+async def _first_identity(instance: Instance) -> Result:
+    [first, *_] = await instance.users.all()
+    return _identity(instance, (await instance.organisations.of_email(first.email)).id, first.id)
 
 
 def _identity(instance: Instance, organisation_id: str, user_id: str) -> Result:

@@ -16,13 +16,12 @@ from leadline.accounts.organisations import organisation_name
 from leadline.accounts.roles import role_of
 from leadline.accounts.sessions import SessionRefused
 from leadline.accounts.users import NewUser, User, normal_email
-from leadline.administration.commands.accounts import open_organisation
+from leadline.administration.commands.accounts import grant_starter, open_organisation
 from leadline.administration.sign_ins import remember_sign_in
 from leadline.console.cookies import SESSION, SESSION_SECONDS
 from leadline.console.page import Page
 from leadline.console.visit import Guest, SignedIn, Visit
 from leadline.errors import InvalidRequest, NotFound, PermissionDenied
-from leadline.money import NOTHING, usd
 from leadline.storage.database import Conflict
 
 # Between the password and the code.
@@ -53,9 +52,7 @@ async def set_up(guest: Guest) -> Response:
         return guest.render("setup.html", 400, token=token, typed=typed, wrong={error.param: str(error)})
     except Conflict:
         raise LinkGone from None
-    starter = usd(instance.config.credits.starter_usd)
-    if starter > NOTHING:
-        await instance.ledger.grant(organisation.id, starter, "starter credit")
+    await grant_starter(instance, actor, organisation.id)
     return await _enter(guest, person.id, "/keys/new?name=first-key")
 
 
