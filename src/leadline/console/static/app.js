@@ -1,7 +1,7 @@
 // Adds to pages what HTML alone cannot: copying, the choice of theme, remembered languages. Every page works without.
 const root = document.documentElement;
 
-function remember(name, value) {
+export function remember(name, value) {
   try {
     localStorage.setItem(name, value);
   } catch {
@@ -9,7 +9,7 @@ function remember(name, value) {
   }
 }
 
-function remembered(name) {
+export function remembered(name) {
   try {
     return localStorage.getItem(name);
   } catch {
@@ -30,7 +30,7 @@ function chooseTheme() {
 // ---- Copying ----
 
 // The clipboard is there on https and localhost alone; elsewhere the old command still copies a selection.
-async function copyText(text) {
+export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const box = document.createElement("textarea");
   box.value = text;
@@ -45,7 +45,9 @@ async function copyText(text) {
 function textFor(button) {
   if (button.dataset.copy) return document.getElementById(button.dataset.copy).textContent;
   const panes = document.getElementById(button.dataset.copyCode).querySelectorAll("pre");
-  return [...panes].find((pane) => pane.offsetParent !== null).textContent;
+  const shown = [...panes].find((pane) => pane.offsetParent !== null);
+  // What is too long to be shown is copied whole.
+  return shown.whole ?? shown.textContent;
 }
 
 async function copy(button) {
@@ -71,7 +73,7 @@ async function copy(button) {
 }
 
 // What changed, for screen readers. The place for it stands in the open dialog, where there is one: all else is inert.
-function announce(text) {
+export function announce(text) {
   const holder = document.querySelector("dialog[open]") ?? document.body;
   let place = holder.querySelector(":scope > [data-announced]");
   if (!place) {
@@ -141,6 +143,16 @@ function sendOnce(event) {
   else form.dataset.sent = "";
 }
 
+// What a page kept in this tab goes with whoever signs out.
+function forget(event) {
+  if (event.target.getAttribute("action") !== "/logout") return;
+  try {
+    sessionStorage.clear();
+  } catch {
+    // Where storage is forbidden, nothing was kept.
+  }
+}
+
 function sendable() {
   for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
 }
@@ -208,6 +220,7 @@ document.addEventListener("change", (event) => {
   chooseLanguage(event.target.value);
 });
 document.addEventListener("submit", sendOnce);
+document.addEventListener("submit", forget);
 addEventListener("pageshow", sendable);
 
 const language = remembered("language");
