@@ -165,7 +165,8 @@ async def _problems(page: Page, width: int) -> list[str]:
 async def _keep_picture(page: Page, name: str) -> None:
     folder = os.environ.get("LEADLINE_TEST_SHOTS")
     if folder:
-        await page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+        modal = await page.evaluate("() => document.querySelector('dialog:modal, :popover-open') !== null")
+        await page.screenshot(path=Path(folder) / f"{name}.png", full_page=not modal)
 
 
 def missing() -> str:

@@ -29,7 +29,7 @@ POLICY = (
     " require-trusted-types-for 'script'"
 )
 PATHS = (
-    *("/gallery", "/gallery/open", "/gallery/kept", "/keys", "/keys/none", "/viewer", "/start", "/plain"),
+    *("/gallery", "/gallery/open", "/gallery/kept", "/keys", "/keys/none", "/viewer", "/long", "/start", "/plain"),
     *("/error/403", "/error/404", "/error/410", "/error/429", "/error/500", "/error-within"),
 )
 _OWN = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
@@ -94,6 +94,14 @@ _VIEWER = Visitor(
     is_admin=False,
     notices=[("good", "Charlie was invited."), ("bad", "The mail could not be sent.")],
 )
+_LONG = Member("org_1", "NorthwindLaboratoriesForResearchAndDevelopment" * 2)
+_WORDY = Visitor(
+    user=Person("m" * 60 + "@northwind.example", "Mara Wilhelmina Lindqvist of Northwind " * 3),
+    organisation=_LONG,
+    organisations=(_LONG, NORTHWIND),
+    balance=Credits(usd("12345678.90"), usd(99_999_999), 1234, 12),
+    notices=[("info", "averylongwordthatnobodyhyphenates" * 6)],
+)
 _DAYS = (9, 14, 11, 12, 7, 3, 2, 13, 16, 12, 15, 11, 4, 3)
 
 
@@ -121,6 +129,11 @@ def _keys(now: int) -> list[dict[str, object]]:
         | {"name": "old-staging", "shown": "ll_Wf08zz1c…uM1d", "spent": 0, "cap": None, "percent": None}
         | {"days": (0,) * 14, "used_at": None, "address": "", "expires_at": None, "off": True},
     ]
+
+
+def _long_keys() -> list[dict[str, object]]:
+    long = {"name": "production-" * 7, "access": ["/v1/chat/completions", "organisation/" + "model-" * 14]}
+    return [{**key, **long} for key in _keys(now_microseconds())]
 
 
 def _chart() -> dict[str, object]:
@@ -174,6 +187,7 @@ application = Starlette(
         Route("/gallery/posted", _posted, methods=["POST"]),
         Route("/keys", _shows("example.html", _VISIT)),
         Route("/keys/none", _shows("example.html", replace(_VISIT, balance=Credits(0, 0, None, 0)), keys=[])),
+        Route("/long", _shows("example.html", _WORDY, keys=_long_keys())),
         Route("/viewer", _shows("example.html", _VIEWER)),
         Route("/start", _shows("start.html", base_url="http://localhost:8080", grpc_address="localhost:8081")),
         Route("/plain", _shows("column.html", wrong=True)),

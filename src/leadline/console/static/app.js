@@ -135,12 +135,17 @@ function checkTyped(input) {
   input.setCustomValidity(wrong ? `Type ${input.dataset.typed}, exactly as it is written.` : "");
 }
 
-// A form that is on its way is not sent twice. Coming back to the page by the browser's history makes it sendable again.
+// A form that is on its way is not sent twice, until it took too long. Coming back to the page by the browser's history
+// makes it sendable again.
 function sendOnce(event) {
   const form = event.target;
   if (event.defaultPrevented || form.method !== "post") return;
-  if ("sent" in form.dataset) event.preventDefault();
-  else form.dataset.sent = "";
+  if ("sent" in form.dataset) {
+    event.preventDefault();
+    return;
+  }
+  form.dataset.sent = "";
+  setTimeout(() => delete form.dataset.sent, 10_000);
 }
 
 // What a page kept in this tab goes with whoever signs out.
