@@ -144,6 +144,28 @@ def test_a_file_that_is_no_toml_is_refused_by_its_name(path: Path, content: byte
             ENGINE + '[[models]]\nname = "m"\nengine = "gpu-1"\ndefault_max_output_tokens = 0\n',
             "model 'm': token counts must be at least 1.",
         ),
+        ('[smtp]\nurl = "mail.example"\n', "smtp.url is no address such as 'smtps://user:password@mail.example:465'."),
+        (
+            '[smtp]\nurl = "http://me:hunter2@mail.example"\n',
+            "smtp.url is no address such as 'smtps://user:password@mail.example:465'.",
+        ),
+        (
+            '[smtp]\nurl = "smtps://mail.example"\n',
+            "[smtp] needs 'from', such as 'Leadline <leadline@northwind.example>'.",
+        ),
+        (
+            '[smtp]\nurl = "smtps://mail.example"\nfrom = "Leadline"\n',
+            "[smtp] needs 'from', such as 'Leadline <leadline@northwind.example>'.",
+        ),
+        ('[smtp]\nsender = "x@y.example"\n', "leadline.toml:2: there is no setting 'smtp.sender'."),
+        (
+            '[accounts]\nsign_up = "yes"\n',
+            "leadline.toml:2: 'accounts.sign_up' is wrong: invalid enum value 'yes'.",
+        ),
+        (
+            '[accounts]\nemail_domains = ["@North.example"]\n',
+            "accounts.email_domains: '@North.example' is no domain such as 'northwind.example'.",
+        ),
         ("[credits]\nstarter_usd = -1\n", "credits.starter_usd is -1, below zero."),
         (
             "[credits]\nstarter_usd = 0.00000000001\n",
@@ -217,3 +239,15 @@ def test_variables_that_are_no_settings_are_left_alone(path: Path) -> None:
     }
 
     assert load(path, environment) == Config()
+
+
+def test_people_are_invited_and_mails_stay_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    none = load(tmp_path / "leadline.toml", {})
+    sender = "Leadline <leadline@north.example>"
+    text = f'[smtp]\nurl = "smtps://me:pass%40word@mail.example:465"\nfrom = "{sender}"\n[accounts]\nsign_up = "open"\n'
+    (tmp_path / "leadline.toml").write_text(text)
+    given = load(tmp_path / "leadline.toml", {"LEADLINE_SMTP__FROM": "me@north.example"})
+
+    assert (none.accounts.sign_up, none.accounts.email_domains, none.smtp.url) == ("invite", (), None)
+    assert load(tmp_path / "leadline.toml", {}).smtp.sender == sender
+    assert (given.accounts.sign_up, given.smtp.sender) == ("open", "me@north.example")
