@@ -87,6 +87,14 @@ async def test_one_payment_pays_for_one_top_up(office: Office) -> None:
     assert (credited, await lines(office)) == ([True, False], [("grant", 2_000)])
 
 
+async def test_one_top_up_is_paid_for_by_one_payment(office: Office) -> None:
+    top_up = await begun(office)
+
+    credited = [await office.top_ups.credit(paid(top_up, payment), BASE_URL) for payment in ("pi_1", "pi_2")]
+
+    assert (credited, await lines(office)) == ([True, False], [("grant", 2_000)])
+
+
 async def test_what_the_disk_refuses_for_a_while_is_credited_once(office: Office, commits: Commits) -> None:
     top_up = await begun(office)
     commits.refusals = 3
