@@ -36,7 +36,7 @@ class Receipt:
 
     @property
     def number(self) -> str:
-        return f"R-{self.year}-{self.sequence:06d}"
+        return receipt_number(self.year, self.sequence)
 
 
 class Receipts:
@@ -63,11 +63,24 @@ class Receipts:
             return _receipt(row)
         raise NotFound("There is no receipt with this number.")
 
+    async def numbers(self, organisation_id: str) -> dict[str, str]:
+        """Those of all its payments, by the id of the entry that credited each."""
+        rows = await self._database.rows(
+            "SELECT t.entry_id, r.year, r.number FROM top_ups t JOIN receipts r ON r.payment = t.payment"
+            " WHERE t.organisation_id = $1 AND t.entry_id IS NOT NULL",
+            organisation_id,
+        )
+        return {entry_id: receipt_number(year, sequence) for entry_id, year, sequence in rows}
+
     async def details(self, organisation_id: str) -> BillingDetails:
         rows = await self._database.rows(
             "SELECT name, lines, tax_id FROM billing_details WHERE organisation_id = $1", organisation_id
         )
         return _details(*rows[0]) if rows else BillingDetails()
+
+
+def receipt_number(year: int, sequence: int) -> str:
+    return f"R-{year}-{sequence:06d}"
 
 
 def changed_details(organisation_id: str, details: BillingDetails) -> Write:
