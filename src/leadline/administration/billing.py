@@ -1,4 +1,4 @@
-"""What people change in their organisation's billing: limits, mails, and to whom receipts are made out; how they pay."""
+"""What people change in their organisation's billing: limits, mails, whose name is on receipts; and how they pay."""
 
 from leadline.accounts.actor import Actor
 from leadline.accounts.audit_log import audited
