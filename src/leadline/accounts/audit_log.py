@@ -56,7 +56,8 @@ class AuditRow:
 @dataclass(frozen=True, slots=True)
 class AuditFilters:
     """What rows must be like; nothing: however they are. `text` stands in actor's name, action, subject and changes,
-    one after the other; times are in microseconds, `until` the first one that is too late."""
+    one after the other; `action` is one, or the first word of several, such as `keys`; times are in microseconds,
+    `until` the first one that is too late."""
 
     actor: str = ""
     action: str = ""
@@ -99,6 +100,17 @@ class AuditLog:
         found = await self._database.rows(f"SELECT DISTINCT action FROM audit_log{where} ORDER BY action", *values)
         return [action for (action,) in found]
 
+    async def actors(self, organisation_id: str | None) -> list[tuple[str, str]]:
+        """Who is in the log: ids, and the names that they had last."""
+        where, values = ("", ()) if organisation_id is None else (" WHERE organisation_id = $1", (organisation_id,))
+        found = await self._database.rows(
+            "SELECT a.actor, a.actor_name FROM audit_log a JOIN"
+            f" (SELECT MAX(id) AS last FROM audit_log{where} GROUP BY actor) l ON l.last = a.id"
+            " ORDER BY a.actor_name, a.actor",
+            *values,
+        )
+        return [(actor, name) for actor, name in found]
+
 
 def _row_of(row: Row) -> AuditRow:
     row_id, at, actor, actor_name, address, organisation_id, action, subject, before, after = row
@@ -122,7 +134,7 @@ def _conditions(
     if filters.actor:
         wanted.append(("actor = {}", filters.actor))
     if filters.action:
-        wanted.append(("action = {}", filters.action))
+        wanted.append(("SUBSTR(action || ' ', 1, LENGTH({0}) + 1) = {0} || ' '", filters.action))
     if filters.since is not None:
         wanted.append(("at >= {}", filters.since))
     if filters.until is not None:
