@@ -1,4 +1,7 @@
-"""The docs, for everybody: filled with this server's own addresses and models."""
+"""The docs, for everybody: filled with this server's own addresses and models. They are made in threads: the first look
+at a page may take longer than other people's streams should wait."""
+
+import asyncio
 
 from starlette.responses import RedirectResponse, Response
 
@@ -22,7 +25,7 @@ def pages(docs: Docs) -> tuple[Page, ...]:
             return RedirectResponse(START, 307)
         if (proto := docs.download(path)) is not None:
             return Response(proto.content, media_type="text/plain; charset=utf-8")
-        article = docs.article(path, _reader(guest))
+        article = await asyncio.to_thread(docs.article, path, _reader(guest))
         if article is None:
             raise NotFound
         return guest.render("docs.html", article=article, groups=docs.groups, query="")
@@ -30,7 +33,7 @@ def pages(docs: Docs) -> tuple[Page, ...]:
     async def search(guest: Guest) -> Response:
         query = guest.query("q")[:LONGEST_QUERY]
         article = Article(SEARCH, "Search", "", (), "")
-        found = docs.search(query)
+        found = await asyncio.to_thread(docs.search, query)
         return guest.render("docs_search.html", article=article, groups=docs.groups, query=query, found=found)
 
     return (
