@@ -91,6 +91,12 @@ class Grpc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reflection: bool = False
 
 
+class Management(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The management API has a port of its own (0: a free one); without it, it is under /management of the first."""
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
+
+
 class Images(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_private_hosts: tuple[str, ...] = ()
 
@@ -176,6 +182,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     usage: UsageSection = UsageSection()
     images: Images = Images()
     grpc: Grpc = Grpc()
+    management: Management = Management()
     files: FilesSection = FilesSection()
     embedded: Embedded = Embedded()
     hub: HubSection = HubSection()

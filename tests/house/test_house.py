@@ -26,7 +26,7 @@ def test_a_bad_import_breaks_a_contract(tmp_path):
     copy = tmp_path / "src" / "leadline"
     shutil.copytree(ROOT / "src" / "leadline", copy)
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    module = copy / "dialects" / "openai" / "errors.py"
+    module = copy / "dialects" / "openai" / "keys.py"
     module.write_text(module.read_text() + "\nfrom leadline.ledger import ledger\n")
     environment = _environment() | {"PYTHONPATH": str(tmp_path / "src")}
     done = subprocess.run(

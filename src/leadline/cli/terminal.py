@@ -112,6 +112,9 @@ class ServeLines:
         click.echo("  Finish set-up in the browser (the link works once, for 30 minutes):\n")
         click.echo(f"    {url}\n")
 
+    def management(self, base_url: str) -> None:
+        click.echo(f"  Management API  {base_url}\n")
+
     def warn(self, sentence: str) -> None:
         self._bar.stop()
         click.echo(f"  ! {sentence}", err=True)
@@ -144,6 +147,9 @@ class ServeJson:
 
     def setup_link(self, url: str) -> None:
         _line(event="setup_link", url=url)
+
+    def management(self, base_url: str) -> None:
+        _line(event="management", base_url=base_url)
 
     def warn(self, sentence: str) -> None:
         _line(event="warning", message=sentence)

@@ -17,6 +17,7 @@ from leadline.images.decode import ImageDecoder
 from leadline.images.fetch import ImageFetcher
 from leadline.images.hosts import PrivateHosts
 from leadline.limits.limiter import Limiter
+from leadline.management.api import ManagementApi, is_management
 from leadline.serving.batch_store import BatchStore
 from leadline.serving.batches import Batches
 from leadline.serving.deferred import Deferred
@@ -82,8 +83,10 @@ def build_pipeline(instance: Instance, catalog: Catalog) -> Pipeline:
 
 
 def create_app(instance: Instance, pipeline: Pipeline) -> Callable[..., object]:
-    """The ASGI application. API paths go straight to the dialects, those of pages to the console."""
+    """The ASGI application. API paths go straight to the dialects, those of pages to the console, and those of the
+    management API to it, unless that has a port of its own."""
     api = Api(pipeline)
+    management = ManagementApi(instance, pipeline) if instance.config.management.port is None else None
     health = Health(pipeline.catalog, instance.database)
     pages: dict[str, Callable[[], Response]] = {
         "/health/live": lambda: JSONResponse({"status": "live"}),
@@ -96,6 +99,9 @@ def create_app(instance: Instance, pipeline: Pipeline) -> Callable[..., object]:
     async def app(scope, receive, send):  # type: ignore[no-untyped-def]
         if scope["type"] != "http" or scope["path"].startswith("/v1/"):
             await api(scope, receive, send)
+            return
+        if management is not None and is_management(scope["path"]):
+            await management(scope, receive, send)
             return
         page = pages.get(scope["path"])
         if page is not None and scope["method"] in ("GET", "HEAD"):

@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from leadline.administration.instance import Instance, control_socket
 from leadline.billing.stripe_checkout import StripeCheckout
 from leadline.catalog.catalog import Catalog
 from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied
+from leadline.management.api import ManagementApi
 from leadline.operations.app import build_pipeline, create_app
 from leadline.operations.control import serve_control
 from leadline.operations.grpc import GrpcServer
@@ -30,6 +31,7 @@ from leadline.operations.housekeeping import keep_house
 from leadline.operations.logs import start_logging
 from leadline.operations.quickstart import Quickstart
 from leadline.serving.batch_runner import BatchRunner
+from leadline.serving.pipeline import Pipeline
 from leadline.weights.pull import Progress
 from leadline.weights.store import Store
 
@@ -63,6 +65,8 @@ class Terminal(Protocol):
     def quickstart(self, result: Quickstart) -> None: ...
 
     def setup_link(self, url: str) -> None: ...
+
+    def management(self, base_url: str) -> None: ...
 
     def warn(self, sentence: str) -> None: ...
 
@@ -147,6 +151,11 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         stack.push_async_callback(_cancelled, draining)
         instance.grpc_address = _grpc_address(instance, rpcs)
         terminal.serving(instance.base_url, instance.grpc_address, data)
+        managing = await _serve_management(instance, pipeline, options, server)
+        if managing is not None:
+            task, base_url = managing
+            stack.push_async_callback(_cancelled, task)
+            terminal.management(base_url)
         if not options.quickstart and not await instance.users.any():
             terminal.setup_link((await make_setup_link(instance, COMMAND_LINE))["link"])
         greeting = asyncio.create_task(_welcome(instance, catalog, options, terminal, port))
@@ -159,6 +168,33 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
             *(part.close(SETTLE_SECONDS) for part in (pipeline.replays, pipeline.deferred, pipeline.files)),
             pipeline.pictures.close(),
         )
+
+
+async def _serve_management(
+    instance: Instance, pipeline: Pipeline, options: Options, first: _Server
+) -> "tuple[asyncio.Task[None], str] | None":
+    """The management API on its own port, until the first server has drained, and where it is; None without a port."""
+    port = instance.config.management.port
+    if port is None:
+        return None
+    try:
+        sockets = _listen(replace(options, port=port))
+    except PortInUse:
+        raise PortInUse(f"Port {port} of [management] port is in use by another program. Set another one.") from None
+    server = _http_server(ManagementApi(instance, pipeline))
+
+    async def serving() -> None:
+        running = asyncio.create_task(server.serve(sockets))
+        try:
+            await first.stopped.wait()
+            server.should_exit = True
+            await asyncio.shield(running)
+        finally:
+            await _cancelled(running)
+            for listening in sockets:
+                listening.close()
+
+    return asyncio.create_task(serving()), f"http://localhost:{sockets[0].getsockname()[1]}"
 
 
 def _http_server(app: Any) -> _Server:
