@@ -18,7 +18,7 @@ from leadline.console.balance import Balances
 from leadline.console.cookies import SESSION
 from leadline.console.forms import read_form
 from leadline.console.page import Answer, Page, Whom
-from leadline.console.pages import access, home, keys
+from leadline.console.pages import access, home, keys, playground
 from leadline.console.static import serve_static
 from leadline.console.visit import Guest, SignedIn, Visit
 from leadline.errors import (
@@ -35,7 +35,7 @@ from leadline.errors import (
 )
 from leadline.serving.pipeline import Pipeline
 
-PAGES: tuple[Page, ...] = (*access.PAGES, *home.PAGES, *keys.PAGES)
+PAGES: tuple[Page, ...] = (*access.PAGES, *home.PAGES, *keys.PAGES, *playground.PAGES)
 
 # CONTRACT, section 8. `style-src` has no exception: meters and bars are drawn as SVG.
 _POLICY = (

@@ -82,6 +82,8 @@ class Generation:
         self.streams = admitted.call.stream
         self.batched = admitted.call.batched
         self.cost_ticks = 0
+        # From its admission on; None: nothing came of it yet.
+        self.first_token_milliseconds: int | None = None
         # How long the final event waits for the commit of its charge.
         self.commit_seconds: float = COMMIT_SECONDS
         # Each makes something that is kept with the charge, from the last batch, or nothing.
@@ -98,7 +100,6 @@ class Generation:
         self._prompt_estimate = estimated_prompt_tokens(admitted.upstream)
         self._meter = Meter(self._prompt_estimate)
         self._began = time.monotonic_ns()
-        self._first_token_milliseconds: int | None = None
         self._failure: Exception | None = None
         # The engine's own count, once it has finished.
         self._final: Usage | None = None
@@ -140,8 +141,8 @@ class Generation:
                         self._meter.count(batch)
                     elif isinstance(batch[0], Started):
                         self._meter.count(batch[:1])
-                    if self._first_token_milliseconds is None and not isinstance(last, Started):
-                        self._first_token_milliseconds = self._milliseconds()
+                    if self.first_token_milliseconds is None and not isinstance(last, Started):
+                        self.first_token_milliseconds = self.milliseconds
                     if isinstance(last, Finished):
                         await self._finish(batch, last.usage)
                     yield batch
@@ -230,11 +231,13 @@ class Generation:
             streamed=self.streams,
             usage=usage,
             cost_ticks=self.cost_ticks,
-            first_token_milliseconds=self._first_token_milliseconds,
-            total_milliseconds=self._milliseconds(),
+            first_token_milliseconds=self.first_token_milliseconds,
+            total_milliseconds=self.milliseconds,
         )
 
-    def _milliseconds(self) -> int:
+    @property
+    def milliseconds(self) -> int:
+        """Since it was admitted."""
         return (time.monotonic_ns() - self._began) // 1_000_000
 
     def _charged_usage(self) -> Usage:
