@@ -58,7 +58,7 @@ def use(leadline: CommandLine, *, key: str = "first-key", at: int = NOON, number
 
     async def request() -> str:
         instance = await Instance.open(leadline.data)
-        organisation_id = (await instance.organisations.user(None)).organisation_id
+        organisation_id = (await instance.organisations.of_email(None)).id
         request_id = str(first_uuid_at(at + number * 1000))
         fields = {"model": "tiny", "endpoint": "/v1/chat/completions", "status": "finished", "total_milliseconds": 5}
         key_id = instance.keys.find(organisation_id, key).id
@@ -76,7 +76,7 @@ def busy(leadline: CommandLine) -> CommandLine:
     async def requests() -> None:
         chance = random.Random(7)
         instance = await Instance.open(leadline.data)
-        organisation_id = (await instance.organisations.user(None)).organisation_id
+        organisation_id = (await instance.organisations.of_email(None)).id
         keys = instance.keys.of(organisation_id)
         for number in range(60):
             at = NOON - chance.randrange(14 * DAY)

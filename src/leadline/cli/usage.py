@@ -1,46 +1,32 @@
 """`leadline usage`."""
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
-from leadline.cli.options import common, run, show, table
+from leadline.cli.explore import explore
+from leadline.cli.options import common, run, show
+from leadline.cli.requests import DEFAULT_LIMIT, MOST_RECORDS, log_csv, request, requests
 from leadline.cli.spinner import spinner
-from leadline.money import TICKS_PER_USD, show_usd
-
-# What a result calls a count, and the heading that people read above it.
-_REQUESTS = {"requests": "REQUESTS", "failed": "FAILED", "refused": "REFUSED"}
-_TOKENS = {
-    "prompt_tokens": "PROMPT",
-    "cached_tokens": "CACHED",
-    "image_tokens": "IMAGE",
-    "output_tokens": "OUTPUT",
-    "reasoning_tokens": "REASONING",
-}
-_LOGGED = ("request_id", "began_at", "at", "key_name", "key", "model", "endpoint", "status", "error")
-_TIMES = ("first_token_milliseconds", "total_milliseconds")
-_DEFAULT_LIMIT = 100
-_MOST_RECORDS = 10_000
+from leadline.cli.usage_tables import SUMMED, key_shown, log_table, sums_table
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option(
     "--by", type=click.Choice(["model", "key", "endpoint", "day", "hour"]), help="What to group by [default: model]."
 )
 @click.option("--since", metavar="WHEN", help="The first day in UTC, or a duration until now [default: 7d].")
 @click.option("--until", metavar="DATE", help="The last day in UTC [default: today].")
 @click.option("--log", is_flag=True, help="Show single requests instead, the newest first.")
-@click.option(
-    "--limit", type=click.IntRange(1, _MOST_RECORDS), help=f"With --log: how many [default: {_DEFAULT_LIMIT}]."
-)
+@click.option("--limit", type=click.IntRange(1, MOST_RECORDS), help=f"With --log: how many [default: {DEFAULT_LIMIT}].")
 @click.option("--before", metavar="REQUEST_ID", help="With --log: only those before this one.")
 @click.option("--email", help="Whose organisation. Needed where there are several.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with costs in ticks and in USD.")
 @common
+@click.pass_context
 def usage(
+    context: click.Context,
     *,
     by: str | None,
     since: str | None,
@@ -60,6 +46,10 @@ def usage(
       leadline usage --by key --since 2027-01-01 --until 2027-01-31 --csv
       leadline usage --log --limit 20
     """
+    if context.invoked_subcommand is not None:
+        if any((by, since, until, limit, before, email, log, as_csv, as_json)):
+            raise click.UsageError(f"Give options after the word {context.invoked_subcommand!r}.")
+        return
     if as_csv and as_json:
         raise click.UsageError("Give --csv or --json, not both.")
     if log and (by or since or until):
@@ -70,67 +60,32 @@ def usage(
         raise click.UsageError("--limit and --before belong to --log.")
     with spinner("reading the usage"):
         if log:
-            asked = {"limit": limit or _DEFAULT_LIMIT, "before": before, "email": email}
-            result = run("usage log", asked)
+            result = run("usage log", {"limit": limit or DEFAULT_LIMIT, "before": before, "email": email})
         else:
             result = run("usage", {"by": by or "model", "since": since, "until": until, "email": email})
     if as_csv:
-        click.echo(_log_csv(result["records"]) if log else _sums_csv(result), nl=False)
+        _echo(log_csv(result["records"]) if log else _sums_csv(result))
     else:
-        show(result, as_json=as_json, text=lambda: _log(result["records"]) if log else _sums(result))
+        show(result, as_json=as_json, text=lambda: log_table(result["records"]) if log else _sums(result))
+
+
+for _command in (explore, requests, request):
+    usage.add_command(_command)
 
 
 def _sums(result: Mapping[str, Any]) -> str:
-    headings = (result["by"].upper(), *_REQUESTS.values(), *_TOKENS.values(), "COST")
-    rows = [(_named(row) if result["by"] == "key" else row["group"], *_counts(row)) for row in result["rows"]]
+    rows = [(key_shown(row) if result["by"] == "key" else row["group"], row) for row in result["rows"]]
     period = f"From {result['since']} until {result['until']}, tokens and cost:"
-    return f"{period}\n\n{table(headings, [*rows, ('TOTAL', *_counts(result['total']))])}"
+    return f"{period}\n\n{sums_table(result['by'].upper(), rows, result['total'])}"
 
 
-def _log(records: Sequence[Mapping[str, Any]]) -> str:
-    headings = ("AT", "REQUEST", "KEY", "MODEL", "ENDPOINT", "STATUS", *_TOKENS.values(), "COST")
-    rows = [
-        (
-            *(record["at"], record["request_id"], _named(record), record["model"], record["endpoint"]),
-            *(f"{record['status']} ({record['error']})" if record["error"] else record["status"],),
-            *(str(record[name]) for name in _TOKENS),
-            show_usd(record["cost_ticks"]),
-        )
-        for record in records
-    ]
-    return table(headings, rows)
+def _sums_csv(result: Mapping[str, Any]) -> Iterable[str]:
+    from leadline.administration.spreadsheet import csv_lines
 
-
-def _named(row: Mapping[str, Any]) -> str:
-    return f"{row['key_name']} ({row['key']})"
-
-
-def _counts(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return (*(str(row[name]) for name in (*_REQUESTS, *_TOKENS)), show_usd(row["cost_ticks"]))
-
-
-def _sums_csv(result: Mapping[str, Any]) -> str:
     groups = ("group", "key_name", "key") if result["by"] == "key" else ("group",)
-    return _csv((*groups, *_REQUESTS, *_TOKENS), result["rows"])
+    return csv_lines((*groups, *SUMMED), result["rows"])
 
 
-def _log_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    return _csv((*_LOGGED, *_TOKENS, *_TIMES), records)
-
-
-def _csv(columns: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> str:
-    """The columns, then the cost in ticks and in dollars with all of their ten decimals."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*columns, "cost_ticks", "cost_usd"))
-    for row in rows:
-        whole, fraction = divmod(row["cost_ticks"], TICKS_PER_USD)
-        writer.writerow((*_cells(row, columns), row["cost_ticks"], f"{whole}.{fraction:010d}"))
-    return text.getvalue()
-
-
-def _cells(row: Mapping[str, Any], columns: tuple[str, ...]) -> Iterator[Any]:
-    for column in columns:
-        cell = row[column]
-        # A spreadsheet would take a name that begins so for a formula.
-        yield f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) else cell
+def _echo(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line, nl=False)

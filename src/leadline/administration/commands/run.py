@@ -4,12 +4,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from leadline.accounts.actor import COMMAND_LINE, Actor
-from leadline.administration.commands import accounts, credits, database, keys, management_keys, models, usage, users
+from leadline.administration.commands import (
+    accounts,
+    credits,
+    database,
+    explore,
+    keys,
+    management_keys,
+    models,
+    requests,
+    usage,
+    users,
+)
 from leadline.administration.commands.command import Command, Result
 from leadline.administration.instance import Instance
 from leadline.errors import InvalidRequest
 
-_PARTS = (accounts, users, keys, management_keys, credits, usage, models, database)
+_PARTS = (accounts, users, keys, management_keys, credits, usage, explore, requests, models, database)
 READS: dict[str, Command] = {name: command for part in _PARTS for name, command in part.READS.items()}
 CHANGES: dict[str, Command] = {name: command for part in _PARTS for name, command in part.CHANGES.items()}
 

@@ -1,8 +1,7 @@
-"""What was used: sums of a time by what they are grouped by, and the log of single requests."""
+"""What was used: sums of a time by what they are grouped by."""
 
 from dataclasses import asdict
 from typing import get_args
-from uuid import UUID
 
 from msgspec import structs
 
@@ -14,7 +13,6 @@ from leadline.errors import InvalidRequest
 from leadline.ledger.usage import COUNTS, Group, UsageBook, UsageRecord
 
 DEFAULT_SINCE = "7d"
-MOST_RECORDS = 10_000
 
 
 async def show_usage(instance: Instance, by: Group, since: str | None, until: str | None, email: str | None) -> Result:
@@ -25,7 +23,9 @@ async def show_usage(instance: Instance, by: Group, since: str | None, until: st
     organisation = await instance.organisations.of_email(email)
     now = instance.keys.clock()
     length = MICROSECONDS_PER_HOUR if by == "hour" else MICROSECONDS_PER_DAY
-    begins, ends = (moment // length * length for moment in (_since(since or DEFAULT_SINCE, now), _until(until, now)))
+    begins, ends = (
+        moment // length * length for moment in (beginning(since or DEFAULT_SINCE, now), ending(until, now))
+    )
     if begins > ends:
         raise InvalidRequest("The time ends before it begins. Give an earlier --since or a later --until.", "since")
     sums = await UsageBook(instance.database).sums(organisation.id, begins, ends + length, by)
@@ -39,42 +39,26 @@ async def show_usage(instance: Instance, by: Group, since: str | None, until: st
     }
 
 
-async def show_log(instance: Instance, limit: int, before: str | None, email: str | None) -> Result:
-    """The newest requests, or those before the request id `before`; the newest first."""
-    if not 1 <= limit <= MOST_RECORDS:
-        raise InvalidRequest(f"Ask for 1 to {MOST_RECORDS} requests at once.", "limit")
-    organisation = await instance.organisations.of_email(email)
-    book = UsageBook(instance.database)
-    records = await book.records(organisation.id, None if before is None else _request_id(before), limit)
-    return {"records": [_record(instance, record) for record in records]}
-
-
 CHANGES: dict[str, Command] = {}
 READS: dict[str, Command] = {
     "usage": show_usage,
-    "usage log": show_log,
 }
 
 
-def _since(text: str, now: int) -> int:
+def beginning(text: str, now: int) -> int:
+    """When a time begins: a duration until now, or a day."""
     try:
         return max(0, dates.beginning(text, now))
     except ValueError:
         raise InvalidRequest(f"{text!r} is not a time. Write 7d, 24h or 2027-03-31.", "since") from None
 
 
-def _until(text: str | None, now: int) -> int:
+def ending(text: str | None, now: int) -> int:
+    """The last moment of a time: of a day, but never later than now."""
     try:
         return now if text is None else min(now, dates.last_moment(text))
     except ValueError as error:
         raise InvalidRequest(f"{error}.", "until") from None
-
-
-def _request_id(text: str) -> str:
-    try:
-        return str(UUID(text))
-    except ValueError:
-        raise InvalidRequest(f"{text!r} is not a request's id. `leadline usage --log` shows them.", "before") from None
 
 
 def _group(instance: Instance, group: str | int, by: Group) -> Result:
@@ -84,12 +68,12 @@ def _group(instance: Instance, group: str | int, by: Group) -> Result:
         case "hour":
             return {"group": rfc3339(int(group) * MICROSECONDS_PER_HOUR)}
         case "key":
-            return {"group": group} | _key(instance, str(group))
+            return {"group": group} | key_words(instance, str(group))
         case _:
             return {"group": group}
 
 
-def _key(instance: Instance, key_id: str) -> Result:
+def key_words(instance: Instance, key_id: str) -> Result:
     """How people know the key."""
     key = instance.keys.find_caller(key_id)
     if key is None:
@@ -97,9 +81,10 @@ def _key(instance: Instance, key_id: str) -> Result:
     return {"key_name": key.name, "key": key.redacted}
 
 
-def _record(instance: Instance, record: UsageRecord) -> Result:
+def record_result(instance: Instance, record: UsageRecord) -> Result:
+    """A request as it is shown."""
     fields: Result = structs.asdict(record)
     usage = asdict(fields.pop("usage"))
     del fields["organisation_id"]
     times = {name: rfc3339(fields[name]) for name in ("began_at", "at")}
-    return fields | times | usage | _key(instance, record.key_id)
+    return fields | times | usage | key_words(instance, record.key_id)
