@@ -11,6 +11,7 @@ class ScriptedSmtp:
     def __init__(self) -> None:
         self.mails: list[str] = []
         self.recipients: list[str] = []
+        self.sign_ins: list[str] = []
         self.refusals = 0
         self.port = 0
 
@@ -36,6 +37,11 @@ class ScriptedSmtp:
 
     async def _answer(self, command: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         match command.upper().split()[0]:
+            case "EHLO":
+                return b"250-scripted\r\n250 AUTH PLAIN\r\n"
+            case "AUTH":
+                self.sign_ins.append(command)
+                return b"235 come in\r\n"
             case "MAIL" if self.refusals:
                 self.refusals -= 1
                 return b"451 not now\r\n"
