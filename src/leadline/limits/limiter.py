@@ -8,7 +8,7 @@ window's worth may come in one burst. Times are monotonic nanoseconds.
 import math
 import sys
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from leadline.clock import Clock
@@ -166,6 +166,22 @@ class _Window:
         return "The key's limit" if self.of_key else "Your limit"
 
 
+@dataclass(frozen=True, slots=True)
+class LimitNow:
+    """How one limit stands: `used` of `limit` units, of a model's limit or of a key's own. None of the requests that
+    run has a time at which it ends, so their limit resets in 0."""
+
+    name: str
+    used: int
+    limit: int
+    reset_milliseconds: int
+    of_key: bool
+
+    @property
+    def percent(self) -> int:
+        return min(100, self.used * 100 // self.limit)
+
+
 @dataclass(slots=True)
 class _Windows:
     """Windows by whom they limit. Memory is bounded: each time there are twice as many as were left the last time,
@@ -262,6 +278,19 @@ class Limiter:
         """Of a request that nothing limits and that counts nowhere."""
         return Admission(self.clock, (_Window("", _NO_LIMIT),), 0, ())
 
+    def look(
+        self, organisation_id: str, model: str, key_id: str = "", key_limit: Limit | None = None
+    ) -> tuple[LimitNow, ...]:
+        """How all limits stand that a request would meet, the model's first. Counts nothing, and keeps nothing."""
+        now = self.clock()
+        windows = [self._of_models.known.get((organisation_id, model)) or _Window(model, self.default)]
+        if key_limit is not None:
+            known = self._of_keys.known.get(key_id)
+            if known is None or known.limit != key_limit:
+                known = _Window("", key_limit, of_key=True, running=known.running if known is not None else 0)
+            windows.append(known)
+        return tuple(limit for window in windows for limit in _stand(window, now))
+
     def _key_window(self, key_id: str, key_name: str, limit: Limit, now: int) -> _Window:
         window = self._of_keys.known.get(key_id)
         if window is None:
@@ -295,6 +324,14 @@ def _token_buckets(windows: tuple[_Window, ...]) -> tuple[_Bucket, ...]:
 
 def _limits(windows: tuple[_Window, ...], now: int) -> RateLimits:
     return RateLimits(_least(_request_buckets(windows), now), _least(_token_buckets(windows), now))
+
+
+def _stand(window: _Window, now: int) -> Iterator[LimitNow]:
+    for bucket in (*window.requests, *window.tokens):
+        limit = bucket.limit(now)
+        yield LimitNow(bucket.name, limit.limit - limit.remaining, limit.limit, limit.reset_milliseconds, window.of_key)
+    if window.limit.concurrent_requests:
+        yield LimitNow("Concurrent Requests", window.running, window.limit.concurrent_requests, 0, window.of_key)
 
 
 def _least(buckets: tuple[_Bucket, ...], now: int) -> RateLimit | None:
