@@ -80,19 +80,23 @@ _NOT_SEEN = "() => [...window.unseen].map((one) => one.outerHTML.slice(0, 160))"
 class Heard:
     """What went wrong on a page while it was open."""
 
-    errors: list[str] = field(default_factory=list)
-    strangers: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     def listen(self, page: Page) -> None:
-        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda message: self.told.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.told.append(str(error)))
         page.on("request", lambda request: self._met(page, request))
+
+    def take(self) -> list[str]:
+        """What went wrong since the last time that this was asked."""
+        told, self.told = self.told, []
+        return told
 
     def _met(self, page: Page, request: Request) -> None:
         url = urlsplit(request.url)
         own = urlsplit(page.url).netloc or url.netloc
         if url.scheme not in ("data", "blob") and url.netloc != own:
-            self.strangers.append(request.url)
+            self.told.append(f"asked another host: {request.url}")
 
 
 class Eyes:
@@ -136,9 +140,7 @@ class Eyes:
                 await _keep_picture(page, f"{name}-{scheme}-{width}")
         await page.emulate_media(color_scheme="light")
         await page.set_viewport_size({"width": SIZES[0][0], "height": SIZES[0][1]})
-        heard = self._heard[page]
-        wrong += [text for text in heard.errors if not (refused and "Failed to load resource" in text)]
-        wrong += [f"asked another host: {url}" for url in heard.strangers]
+        wrong += [told for told in self._heard[page].take() if not (refused and "Failed to load resource" in told)]
         assert not wrong, f"{page.url}\n" + "\n".join(wrong)
 
     async def tab_through(self, page: Page) -> None:

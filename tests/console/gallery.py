@@ -169,6 +169,10 @@ async def _error(request: Request) -> Response:
     return page("error.html", code=request.path_params["code"])
 
 
+async def _refused(_: Request) -> Response:
+    return page("error.html", code=404, status=404)
+
+
 async def _posted(request: Request) -> Response:
     form = (await request.body()).decode()
     return RedirectResponse(f"/gallery?{form}", 303)
@@ -193,6 +197,7 @@ application = Starlette(
         Route("/plain", _shows("column.html", wrong=True)),
         Route("/error/{code:int}", _error),
         Route("/error-within", _shows("error.html", _VISIT, code=404)),
+        Route("/refused", _refused),
         Route("/favicon.ico", _favicon),
         Route("/health/ready", lambda _: JSONResponse({})),
         Mount("/static", serve_static),

@@ -54,3 +54,13 @@ async def test_a_focus_that_is_not_shown_is_seen(browser, page):
     await page.evaluate("() => { for (const one of document.querySelectorAll('.input')) one.style.outline = 'none' }")
     with pytest.raises(AssertionError, match="not seen that the focus is on"):
         await browser.tab_through(page)
+
+
+async def test_what_went_wrong_is_told_once_and_a_refused_page_is_no_fault(browser, look, page):
+    await page.goto("/plain")
+    await page.evaluate("() => console.error('broken')")
+    with pytest.raises(AssertionError, match="broken"):
+        await look(page)
+    await look(page)
+    await page.goto("/refused")
+    await look(page, refused=True)

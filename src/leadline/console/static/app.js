@@ -116,7 +116,8 @@ function prepareDialogs() {
   if (open) {
     open.close();
     open.showModal();
-    open.querySelector("[aria-invalid=true], [autofocus]")?.focus();
+    const first = ".body :is(input:not([type=hidden]), select, textarea)";
+    (open.querySelector("[aria-invalid=true], [autofocus]") ?? open.querySelector(first))?.focus();
   }
 }
 
