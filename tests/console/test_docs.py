@@ -14,6 +14,7 @@ from leadline.cli.root import cli
 from leadline.config import load
 from leadline.console.docs.contents import ENTRIES, GROUPS
 from leadline.console.docs.highlight import highlight
+from leadline.console.docs.markdown import write
 from leadline.console.docs.protos import protos
 from leadline.console.docs.reader import Reader, marked
 from leadline.console.docs.reference import KINDS, kind_of
@@ -155,8 +156,14 @@ def test_every_guide_is_in_the_contents():
 def test_colours_change_no_letter_of_a_program():
     for file in GUIDES.glob("*.md"):
         for language, text in re.findall(r"(?m)^```(\w*)[^\n]*\n(.*?)^```", file.read_text("utf-8"), re.DOTALL):
-            shown = html.unescape(re.sub(r"</?span[^>]*>", "", highlight(text, language)))
-            assert shown == text, (file.name, language)
+            shown = html.unescape(re.sub(r"</?span[^>]*>", "", highlight(text.rstrip("\n"), language)))
+            assert shown == text.rstrip("\n"), (file.name, language)
+
+
+def test_a_link_to_a_guide_that_is_not_there_is_an_error():
+    assert "<a" not in write("# A\n\n[b](../B.md)", {}).html
+    with pytest.raises(KeyError):
+        write("# A\n\n[b](b.md)", {})
 
 
 def test_a_placeholder_that_is_not_known_is_an_error():
@@ -205,6 +212,20 @@ def test_every_configuration_in_the_guides_is_one(tmp_path):
     for number, (_, one) in enumerate(told):
         (file := tmp_path / f"{number}.toml").write_text(one.text, "utf-8")
         load(file, {})
+
+
+def test_the_quickstart_asks_whole_and_streamed_in_five_ways():
+    labels = [one.label for one in read("/docs/quickstart").programs if one.language and not one.illustrative]
+    assert labels == ["curl", "Python", "JavaScript", "Anthropic", "xai-sdk"] * 2
+
+
+def test_few_programs_are_not_run_and_they_say_why():
+    told = {one.label for path in ARTICLES for one in read(path).programs if one.illustrative}
+    assert told == {
+        "Shell: run by an administrator of the server",
+        "Shell: your key stands in place of the dots",
+        "Shell: it needs vLLM and a GPU",
+    }
 
 
 def test_every_command_in_the_guides_is_one():

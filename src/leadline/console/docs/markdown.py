@@ -140,15 +140,16 @@ def _plain(text: str) -> str:
 
 
 def _lead_links(children: list[Token], paths: Mapping[str, str]) -> None:
-    """Links between Markdown files become links of the site; what leads elsewhere is text."""
+    """Links between Markdown files become links of the site; what leads out of it is text. KeyError: there is no such
+    file beside this one."""
     dropped = False
     for token in children:
         if token.type == "link_open":
             file, hash_, anchor = str(token.attrGet("href") or "").partition("#")
-            path = "" if not file else paths.get(file, file if file.startswith("/") else None)
-            dropped = path is None
-            if path is not None:
-                token.attrSet("href", f"{path}{hash_}{anchor}")
+            own = not file or file.startswith("/")
+            dropped = not own and "/" in file
+            if not dropped:
+                token.attrSet("href", f"{file if own else paths[file]}{hash_}{anchor}")
         if dropped and token.type in ("link_open", "link_close"):
             token.type, token.tag, token.content = "text", "", ""
             token.attrs = {}
