@@ -6,7 +6,7 @@ Chart, table and totals are added up from the same rows of one moment, so they a
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -76,7 +76,17 @@ class Figures:
     cost_ticks: int = 0
 
     def __add__(self, other: "Figures") -> "Figures":
-        return Figures(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
+        return Figures(
+            self.requests + other.requests,
+            self.failed + other.failed,
+            self.refused + other.refused,
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.image_tokens + other.image_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.cost_ticks + other.cost_ticks,
+        )
 
     @property
     def prompt_tokens(self) -> int:
@@ -98,6 +108,9 @@ class Figures:
                 return self.tokens
             case "requests":
                 return self.requests
+
+
+NOTHING = Figures()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +186,15 @@ def _step_of(question: Question, period: int) -> int:
 
 
 def _explore(snapshot: Snapshot, question: Question, starts: tuple[int, ...]) -> Explored:
-    groups: dict[str, _Steps] = defaultdict(lambda: defaultdict(Figures))
-    totals = Figures()
+    groups: dict[str, _Steps] = defaultdict(lambda: defaultdict(lambda: NOTHING))
+    totals = NOTHING
     for group, period, figures in _figures(snapshot, question):
         totals += figures
         if group is not None:
             groups[group][_step_of(question, period)] += figures
-    rows = [(group, sum(by_step.values(), Figures())) for group, by_step in groups.items()]
+    rows = [(group, sum(by_step.values(), NOTHING)) for group, by_step in groups.items()]
     rows.sort(key=lambda row: (-row[1].measured(question.measure), row[0]))
-    rows = [row for row in rows if any(astuple(row[1]))]
+    rows = [row for row in rows if row[1] != NOTHING]
     own = [group for group, _ in rows[:MOST_SERIES]]
     rest = [group for group, _ in rows[MOST_SERIES:]]
     series = [Series(group, _values(question, starts, [groups[group]])) for group in own]

@@ -8,7 +8,7 @@ from leadline.ledger.usage import LOG_STATUSES
 from leadline.storage.database import Database
 
 SPARK_DAYS = 14
-_BURN_HOURS = 7 * 24
+_BURN_DAYS = 7
 # Limited requests are counted one by one, and no further than this.
 MOST_LIMITED = 10_000
 
@@ -27,7 +27,7 @@ class LastDay:
 
 @dataclass(frozen=True, slots=True)
 class Burn:
-    """What is spent: `ticks_per_day` over the last seven days, or as many as there are since the first charge in them.
+    """What is spent: `ticks_per_day` over the last seven days with today, or since the first of them that has a charge.
     `days_left` is None where nothing was spent."""
 
     ticks_per_day: int
@@ -63,15 +63,15 @@ async def last_day(database: Database, organisation_id: str, now: int) -> LastDa
 
 
 async def burn(database: Database, organisation_id: str, available_ticks: int, now: int) -> Burn:
-    hour = now // MICROSECONDS_PER_HOUR
+    today = day_of(now)
     [(spent, began)] = await database.rows(
-        "SELECT COALESCE(SUM(cost_ticks), 0), MIN(hour) FROM meters JOIN usage_hours ON meter_id = id"
-        " WHERE organisation_id = $1 AND hour > $2 AND hour <= $3 AND cost_ticks > 0",
-        *(organisation_id, hour - _BURN_HOURS, hour),
+        "SELECT COALESCE(SUM(cost_ticks), 0), MIN(day) FROM meters JOIN usage_days ON meter_id = id"
+        " WHERE organisation_id = $1 AND day > $2 AND day <= $3 AND cost_ticks > 0",
+        *(organisation_id, today - _BURN_DAYS, today),
     )
     if not spent:
         return Burn(0, None)
-    microseconds = max(MICROSECONDS_PER_DAY, now - began * MICROSECONDS_PER_HOUR)
+    microseconds = max(MICROSECONDS_PER_DAY, now - began * MICROSECONDS_PER_DAY)
     return Burn(
         spent * MICROSECONDS_PER_DAY // microseconds, available_ticks * microseconds // (spent * MICROSECONDS_PER_DAY)
     )

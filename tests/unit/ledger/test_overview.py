@@ -41,17 +41,17 @@ async def test_the_last_day_is_24_hours_with_the_present_one(ledger: Ledger, dat
     ("spent", "expected"),
     [
         ([], Burn(0, None)),
-        ([(700, 8 * DAY)], Burn(0, None)),
+        ([(700, 7 * DAY)], Burn(0, None)),
         ([(700, 0)], Burn(700, 10)),
-        ([(700, 2 * DAY)], Burn(350, 20)),
-        ([(100, 4 * DAY), (300, 2 * DAY)], Burn(100, 70)),
-        ([(1, 7 * DAY - HOUR)], Burn(0, 7000 * 167 // 24)),
+        ([(700, 2 * DAY)], Burn(280, 25)),
+        ([(100, 4 * DAY), (300, 2 * DAY)], Burn(88, 78)),
+        ([(1, 6 * DAY)], Burn(0, 45_500)),
     ],
 )
 async def test_credits_last_as_long_as_the_last_seven_days_say(
     ledger: Ledger, database: Database, spent: list[tuple[int, int]], expected: Burn
 ) -> None:
-    """Who began less than seven days ago is measured since then, for a day at least."""
+    """Who began less than seven days ago is measured since that day, for a day at least."""
     for ticks, ago in spent:
         await spend(ledger, ticks, NOON - ago)
 
