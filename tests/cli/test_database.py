@@ -103,11 +103,15 @@ def test_an_upgrade_says_from_which_schema_to_which_and_keeps_the_old_one(leadli
     same = leadline("db", "upgrade").out
     schema = newest_schema()
     connection = apsw.Connection(str(leadline.data / "leadline.db"))
-    # As it was before the newest migration, which made tables; one that took another's name was there before, too.
+    # As it was before the newest migration, which made tables, columns and indexes; a table that took another's name
+    # was there before, too.
     files = resources.files("leadline.storage").joinpath("migrations").iterdir()
     [newest] = [file for file in files if file.name.startswith(f"{schema:04}_")]
-    for table in re.findall(r"CREATE TABLE (\w+)", newest.read_text("utf-8")):
-        connection.execute(f"DROP TABLE IF EXISTS {table}")
+    text = newest.read_text("utf-8")
+    for kind, name in re.findall(r"CREATE (?:UNIQUE )?(TABLE|INDEX) (\w+)", text):
+        connection.execute(f"DROP {kind} IF EXISTS {name}")
+    for table, column in re.findall(r"ALTER TABLE (\w+) ADD COLUMN (\w+)", text):
+        connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     connection.execute("DELETE FROM migrations WHERE number = ?", (schema,))
     before = connection.execute("SELECT MAX(number) FROM migrations").get
     connection.close()
