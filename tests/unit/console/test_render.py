@@ -108,3 +108,12 @@ def test_a_meter_is_drawn_without_styles_and_says_its_value():
     assert 'aria-valuenow="85"><rect width="100%" height="100%"/><rect class="used" width="85%"' in text
     assert 'class="meter warn small"' in text
     assert 'class="meter bad small"' in text
+
+
+def test_the_gallery_shows_each_macro():
+    [macros] = [path for path in TEMPLATES if path.name == "macros.html"]
+    names = re.findall(r"{% macro ([a-z]\w*)\(", macros.read_text("utf-8"))
+    frame = [path for path in TEMPLATES if path.name in ("base.html", "plain.html", "start.html")]
+    shown_in = [*(Path(__file__).parents[2] / "console/templates").glob("*.html"), *frame]
+    text = "\n".join(path.read_text("utf-8") for path in shown_in)
+    assert [name for name in names if not re.search(rf"(?<![\w]){name}\(", text)] == []
