@@ -8,6 +8,8 @@ from typing import Any, Literal
 KEY_VARIABLE = "XAI_API_KEY"
 # Anthropic's API wants a bound for every answer.
 _ANTHROPIC_TOKENS = 1024
+# It asks for JSON by a schema alone: that of any object.
+_ANTHROPIC_JSON = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
 
 Language = Literal["shell", "python", "javascript"]
 
@@ -71,13 +73,17 @@ def snippets(ask: Ask, host: Host) -> list[Snippet]:
 
 
 def _curl(ask: Ask, host: Host) -> str:
-    body = {"model": ask.model, **ask.settings, **_form(ask), "messages": _openai_messages(ask)}
+    body = _JSON.write({"model": ask.model, **ask.settings, **_form(ask), "messages": _openai_messages(ask)})
     flags = "-sN" if ask.stream else "-s"
+    # An argument of a command may have 128 KiB on Linux (MAX_ARG_STRLEN), which pictures exceed. No line of the body is
+    # the word that ends it: each begins with a bracket, a quotation mark or a space.
+    pictures = any(turn.images for turn in ask.turns)
+    sent = f"@- <<'END'\n{body}\nEND" if pictures else _quoted(body)
     return (
         f"curl {flags} {host.base_url}/v1/chat/completions \\\n"
         f'  -H "Authorization: Bearer ${KEY_VARIABLE}" \\\n'
         '  -H "Content-Type: application/json" \\\n'
-        f"  -d {_quoted(_JSON.write(body))}\n"
+        f"  -d {sent}\n"
     )
 
 
@@ -113,8 +119,11 @@ def _openai_javascript(ask: Ask, host: Host) -> str:
 
 def _anthropic(ask: Ask, host: Host) -> str:
     settings: dict[str, Any] = {"max_tokens": ask.max_tokens or _ANTHROPIC_TOKENS}
-    settings |= {name: value for name, value in ask.settings.items() if name != "max_tokens"}
+    # Anthropic's SDK lost these arguments, but its API has them.
+    drawn = {name: value for name, value in ask.settings.items() if name != "max_tokens"}
+    settings |= {"extra_body": drawn} if drawn else {}
     settings |= {"system": ask.system} if ask.system else {}
+    settings |= {"output_config": _ANTHROPIC_JSON} if ask.json_answer else {}
     arguments = _python_arguments({"model": ask.model, **settings, "messages": _anthropic_messages(ask)})
     client = _python_arguments({"base_url": host.base_url}, first=f'api_key=os.environ["{KEY_VARIABLE}"]')
     head = f"import os\n\nfrom anthropic import Anthropic\n\nclient = Anthropic({client})\n\n"
@@ -138,7 +147,8 @@ def _xai(ask: Ask, host: Host) -> str:
     makers |= {"image"} if any(turn.images for turn in ask.turns) else set()
     lines = [f"chat.append(system({_python(ask.system)}))"] if ask.system else []
     for turn in ask.turns:
-        said = [_python(turn.text), *(f"image({_python(url)})" for url in turn.images)]
+        said = [f"image({_python(url)})" for url in turn.images]
+        said += [_python(turn.text)] if turn.text or not said else []
         lines.append(f"chat.append({turn.role}({', '.join(said)}))")
     read = (
         'for _, chunk in chat.stream():\n    print(chunk.content, end="")\n'
@@ -164,7 +174,7 @@ def _openai_messages(ask: Ask) -> list[dict[str, Any]]:
         content: Any = turn.text
         if turn.images:
             content = [{"type": "image_url", "image_url": {"url": url}} for url in turn.images]
-            content.append({"type": "text", "text": turn.text})
+            content += [{"type": "text", "text": turn.text}] if turn.text else []
         messages.append({"role": turn.role, "content": content})
     return messages
 
@@ -175,7 +185,7 @@ def _anthropic_messages(ask: Ask) -> list[dict[str, Any]]:
         content: Any = turn.text
         if turn.images:
             content = [{"type": "image", "source": _anthropic_source(url)} for url in turn.images]
-            content.append({"type": "text", "text": turn.text})
+            content += [{"type": "text", "text": turn.text}] if turn.text else []
         messages.append({"role": turn.role, "content": content})
     return messages
 
