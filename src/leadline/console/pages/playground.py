@@ -183,10 +183,11 @@ def _who_sees(visit: Visit) -> str:
 def _standing(visit: Visit, model: str) -> dict[str, Any]:
     """The credits as the rail shows them, and the limits that hold for this model."""
     credits = visit.instance.ledger.meter(visit.organisation_id)
-    return {
-        "balance": {"available": usd2(credits.available_ticks), "percent": credits.percent},
-        "limits": [],
-    }
+    limits = [
+        {"name": one.name.capitalize(), "used": one.used, "of": one.limit, "percent": one.percent}
+        for one in visit.pipeline.limiter.look(visit.organisation_id, model)
+    ]
+    return {"balance": {"available": usd2(credits.available_ticks), "percent": credits.percent}, "limits": limits}
 
 
 def _chat_model(model: Model, visit: Visit) -> ChatModel:
@@ -205,7 +206,7 @@ def _chat_model(model: Model, visit: Visit) -> ChatModel:
 
 
 def _thousands(tokens: int) -> str:
-    return f"{tokens // 1024}k" if tokens >= 1024 else f"{tokens} tokens of"
+    return f"{tokens // 1024}k" if tokens >= 1024 else f"{tokens:,} tokens of"
 
 
 async def _nothing_yet(_: Message) -> None:

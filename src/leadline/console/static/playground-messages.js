@@ -86,7 +86,8 @@ function drawStats(message) {
   const milliseconds = stats.first_token_milliseconds;
   // [name, value, whether the name stands behind the value]
   const told = [
-    ["in", counted(tokens.input) + (tokens.cached ? ` (${counted(tokens.cached)} cached)` : ""), true],
+    ["in", counted(tokens.input), true],
+    tokens.cached ? ["of it cached", counted(tokens.cached), true] : null,
     ["out", counted(tokens.output), true],
     tokens.reasoning ? ["thoughts", counted(tokens.reasoning), true] : null,
     milliseconds === null ? null : ["first token", `${counted(milliseconds)} ms`, false],

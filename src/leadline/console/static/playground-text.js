@@ -48,7 +48,7 @@ function block(text, language) {
   return element("div", { class: "code" }, bar, pre);
 }
 
-const TOKENS = /("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(\b\d+(?:\.\d+)?\b)|\b(import|from|for|in|with|as|print|await|const|new|of|return|def|class|if|else|elif|while|async|function|let|True|False|None|true|false|null|curl)\b|((?:^|(?<=\s))(?:#|\/\/)[^\n]*)/gm;
+const TOKENS = /("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|((?<![\w./:-])\d+(?:\.\d+)?\b(?![.:/]\d))|\b(import|from|for|in|with|as|print|await|const|new|of|return|def|class|if|else|elif|while|async|function|let|True|False|None|true|false|null|curl)\b|((?:^|(?<=\s))(?:#|\/\/)[^\n]*)/gm;
 const CLASSES = ["s", "n", "k", "c"];
 const LONGEST_COLOURED = 40_000;
 
