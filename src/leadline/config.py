@@ -54,12 +54,14 @@ class Smtp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class StripeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who takes payments; without it an administrator grants credits. The secrets, or the environment variables that
-    hold them. `api_base` is for tests: another server that speaks as Stripe does."""
+    hold them. `issuer` are the lines at the head of receipts: who was paid. `api_base` is for tests: another server
+    that speaks as Stripe does."""
 
     secret_key: str | None = None
     secret_key_env: str | None = None
     webhook_secret: str | None = None
     webhook_secret_env: str | None = None
+    issuer: tuple[str, ...] = ()
     api_base: str | None = None
 
 

@@ -1,5 +1,6 @@
 """A stand-in for Stripe: the payment pages that its library asks for, over real HTTP, and events signed as it does."""
 
+import html
 import json
 import threading
 import time
@@ -71,7 +72,8 @@ class ScriptedStripe:
         session = {
             "id": f"cs_test_{number}",
             "object": "checkout.session",
-            "url": f"{self.url}/pay/cs_test_{number}",
+            "url": f"{self.url}/pay/{number}",
+            "success_url": asked.fields["success_url"],
             "payment_status": "unpaid",
             "payment_intent": None,
             "amount_total": int(asked.fields["line_items[0][price_data][unit_amount]"]),
@@ -97,6 +99,17 @@ class _Handler(BaseHTTPRequestHandler):
         content = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_GET(self) -> None:
+        """A payment page: who has paid there goes on to ours."""
+        where = [one["success_url"] for one in self.stripe.sessions.values() if one["url"].endswith(self.path)]
+        links = "".join(f'<a href="{html.escape(one)}">Pay</a>' for one in where)
+        content = f"<!doctype html><title>Pay</title>{links}".encode()
+        self.send_response(200 if where else 204)
+        self.send_header("content-type", "text/html")
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

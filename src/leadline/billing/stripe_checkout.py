@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import stripe
 
 SIGNATURE_TOLERANCE_SECONDS = 300
+_PAGES = "https://checkout.stripe.com"
 _TIMEOUT_SECONDS = (5, 20)
 _AT_ONCE = 4
 _TOP_UP, _ORGANISATION = "leadline_top_up", "leadline_organisation"
@@ -68,6 +69,11 @@ class StripeCheckout:
         self._secret_key, self._webhook_secret, self._api_base = secret_key, webhook_secret, api_base
         self._client: stripe.StripeClient | None = None
         self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    @property
+    def pages(self) -> str:
+        """Where the payment pages are: a form of ours may lead there."""
+        return self._api_base or _PAGES
 
     @classmethod
     def of(cls, section: StripeSection) -> "StripeCheckout | None":

@@ -18,7 +18,18 @@ from leadline.console.balance import Balances
 from leadline.console.cookies import SESSION
 from leadline.console.forms import read_form
 from leadline.console.page import Answer, Page, Whom
-from leadline.console.pages import access, home, keys, playground
+from leadline.console.pages import (
+    access,
+    audit,
+    billing,
+    home,
+    keys,
+    management_keys,
+    members,
+    playground,
+    settings,
+    two_factor,
+)
 from leadline.console.static import serve_static
 from leadline.console.visit import Guest, SignedIn, Visit
 from leadline.errors import (
@@ -35,15 +46,26 @@ from leadline.errors import (
 )
 from leadline.serving.pipeline import Pipeline
 
-PAGES: tuple[Page, ...] = (*access.PAGES, *home.PAGES, *keys.PAGES, *playground.PAGES)
+PAGES: tuple[Page, ...] = (
+    *access.PAGES,
+    *billing.PAGES,
+    *home.PAGES,
+    *keys.PAGES,
+    *playground.PAGES,
+    *members.PAGES,
+    *settings.PAGES,
+    *two_factor.PAGES,
+    *management_keys.PAGES,
+    *audit.PAGES,
+)
 
 # CONTRACT, section 8. `style-src` has no exception: meters and bars are drawn as SVG.
+_OWN_FORMS = "form-action 'self'"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data: blob:;"
-    " connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    f" connect-src 'self'; base-uri 'none'; {_OWN_FORMS}; frame-ancestors 'none'"
 )
 _HEADERS = {
-    "content-security-policy": _POLICY,
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -99,7 +121,7 @@ class Console:
             return
         except Exception as error:
             response = await self._refuse(guest, error)
-        for name, value in _HEADERS.items():
+        for name, value in (_HEADERS | {"content-security-policy": self._policy}).items():
             response.headers.setdefault(name, value)
         _access.info(
             "page",
@@ -112,6 +134,12 @@ class Console:
         )
         await response(scope, receive, send)
 
+    @property
+    def _policy(self) -> str:
+        """Whoever pays goes on from a form of ours to the payment page."""
+        checkout = self._instance.billing.checkout
+        return _POLICY if checkout is None else _POLICY.replace(_OWN_FORMS, f"{_OWN_FORMS} {checkout.pages}")
+
     async def _answer(self, guest: Guest) -> Response:
         request = guest.request
         page, parameters = self._find(request)
@@ -122,7 +150,8 @@ class Console:
         if whom != "everybody":
             visitor = _admitted(visitor, whom)
         if request.method == "POST":
-            _refuse_foreign(request)
+            if not page.signed:
+                _refuse_foreign(request)
             if not page.reads_body:
                 visitor.form = await read_form(request)
         return await answer(visitor)

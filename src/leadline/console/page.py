@@ -16,7 +16,8 @@ Answer = Callable[[Any], Awaitable[Response]]
 class Page:
     """`name` is the page's place in the navigation. Pages for everybody are given a Guest, those for persons a
     SignedIn, all others a Visit. `post` answers a form and needs `posts`, where it is another permission than that of
-    `get`; it is given the form, unless it `reads_body` by itself."""
+    `get`; it is given the form, unless it `reads_body` by itself. Forms come from our own pages, unless what is sent is
+    `signed`, which the page has to check."""
 
     path: str
     name: str
@@ -25,6 +26,7 @@ class Page:
     post: Answer | None = None
     posts: Whom | None = None
     reads_body: bool = False
+    signed: bool = False
 
     @property
     def who_posts(self) -> Whom:

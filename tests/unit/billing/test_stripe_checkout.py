@@ -31,7 +31,7 @@ SESSION = {
 async def test_a_payment_page_knows_what_it_is_for(stripe: ScriptedStripe) -> None:
     session_id, url = await stripe.checkout().open(TOP_UP, "alice@example.com", BASE_URL)
 
-    assert (session_id, url) == ("cs_test_1", f"{stripe.url}/pay/cs_test_1")
+    assert (session_id, url) == ("cs_test_1", f"{stripe.url}/pay/1")
     [asked] = stripe.asked
     assert (asked.path, asked.idempotency_key) == ("/v1/checkout/sessions", "top_1")
     assert asked.fields == {
