@@ -144,7 +144,7 @@ async def test_an_invitation_is_mailed_logged_and_withdrawn(tmp_path: Path) -> N
     with pytest.raises(NotFound):
         await run(instance, "users withdraw", {"link_id": link.id})
     rows = await instance.audit_log.rows(invited["organisation_id"])
-    assert [row.action for row in rows][:2] == ["members withdraw", "members invite"]
+    assert {"members withdraw", "members invite"} < {row.action for row in rows}
     assert token not in str(await instance.database.rows("SELECT * FROM audit_log"))
     await instance.close()
 

@@ -99,6 +99,11 @@ class Outbox:
             (mail_id, because, self._sealer.seal(content, _place(mail_id)), now),
         )
 
+    @staticmethod
+    def dropping(because: str) -> Write:
+        """No mail of this kind is kept."""
+        return Write("DELETE FROM mails WHERE because = $1", (because,), rows=None)
+
     def look(self) -> None:
         """There may be something to send."""
         self._put.set()

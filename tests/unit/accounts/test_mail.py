@@ -100,10 +100,10 @@ async def test_one_mail_that_fails_does_not_keep_others(outbox: Outbox, server: 
     await outbox.deliver_due()
 
     assert [message["To"] for message in server.taken] == ["two@example.com"]
-    assert [(mail.to, mail.sent_at is None) for mail in await outbox.newest()] == [
-        ("two@example.com", False),
-        ("one@example.com", True),
-    ]
+    assert {mail.to: mail.sent_at for mail in await outbox.newest()} == {
+        "two@example.com": NOON,
+        "one@example.com": None,
+    }
 
 
 async def test_without_a_server_mails_stay_in_the_outbox_for_a_week(people: People) -> None:
@@ -139,7 +139,9 @@ async def test_the_newest_mails_come_in_pages(outbox: Outbox) -> None:
     first = await outbox.newest(limit=3)
     second = await outbox.newest(limit=3, before=first[-1].id)
 
-    assert [mail.subject for mail in (*first, *second)] == [f"Mail {number}" for number in (4, 3, 2, 1, 0)]
+    # Mails of one millisecond have no order, but each has its place.
+    assert (len(first), len(second)) == (3, 2)
+    assert {mail.subject for mail in (*first, *second)} == {f"Mail {number}" for number in range(5)}
 
 
 async def test_a_mail_reaches_a_server_by_smtp_also_at_the_second_try(people: People) -> None:

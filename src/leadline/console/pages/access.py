@@ -17,6 +17,7 @@ from leadline.accounts.roles import role_of
 from leadline.accounts.sessions import SessionRefused
 from leadline.accounts.users import NewUser, User, normal_email
 from leadline.administration.commands.accounts import grant_starter, open_organisation
+from leadline.administration.letters import mail_reset, mail_sign_up
 from leadline.administration.sign_ins import remember_sign_in
 from leadline.console.cookies import SESSION, SESSION_SECONDS
 from leadline.console.page import Page
@@ -130,19 +131,7 @@ async def sign_up(guest: Guest) -> Response:
         person = await NewUser.of(instance.passwords, typed["email"], form.raw("password"), typed["name"])
     except InvalidRequest as error:
         return guest.render("signup.html", 400, typed=typed, wrong={error.param: str(error)})
-    if await instance.users.find(person.email) is None:
-        facts = {"id": person.id, "name": person.name, "password_hash": person.password_hash, "org": name}
-        token = await instance.links.make("verify", person.email, facts)
-        text = (
-            f"Finish your sign-up at {guest.base_url} with this link, within a day:\n\n{_link(guest, 'verify', token)}"
-        )
-        await instance.outbox.put(person.email, "Finish your sign-up", text, "sign-up")
-    else:
-        text = (
-            f"Somebody, probably you, signed up at {guest.base_url} with this e-mail, which has an account already.\n\n"
-            f"Sign in: {guest.base_url}/login\nForgot your password? {guest.base_url}/forgot"
-        )
-        await instance.outbox.put(person.email, "You have an account already", text, "sign-up")
+    await mail_sign_up(instance, person, name)
     return guest.render("sent.html", email=person.email, what="finish your sign-up")
 
 
@@ -172,14 +161,7 @@ async def show_forgot(guest: Guest) -> Response:
 async def forgot(guest: Guest) -> Response:
     instance, email = guest.instance, guest.form["email"]
     instance.guard.attempt(_MAIL, email, guest.address)
-    user = await instance.users.find(email)
-    if user is not None and user.suspended_at is None:
-        token = await instance.links.make("reset", user.id)
-        text = (
-            f"Choose a new password for {guest.base_url} with this link, within an hour:\n\n"
-            f"{_link(guest, 'reset', token)}\n\nIf you did not ask for it, do nothing: your password stays."
-        )
-        await instance.outbox.put(user.email, "Choose a new password", text, "reset")
+    await mail_reset(instance, email)
     return guest.render("sent.html", email=normal_email(email)[:320], what="choose a new password")
 
 
@@ -358,10 +340,6 @@ def _next(path: str) -> str:
     """A path of this console, whatever the URL asks for."""
     inside = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
     return path if inside and len(path) <= 500 else "/home"
-
-
-def _link(guest: Guest, page: str, token: str) -> str:
-    return f"{guest.base_url}/{page}?{urlencode({'token': token})}"
 
 
 def _refuse_different(email: str, again: str) -> None:
