@@ -109,6 +109,13 @@ def test_what_would_do_harm_in_a_copied_command_is_not_in_it(hostile):
     assert page.html == read("/docs/quickstart", Reader()).html
 
 
+@pytest.mark.parametrize(
+    "base_url", ["http://localhost:9000", "https://models.a.example", "http://[::1]:8080", "http://ai_box/models/v2"]
+)
+def test_addresses_of_all_kinds_are_the_readers(base_url):
+    assert Reader.of(base_url, "[::1]:8081", []) == Reader(base_url, "[::1]:8081")
+
+
 def test_whatever_a_reader_is_called_it_is_only_text():
     page = read("/docs/quickstart", Reader('"><script>', "<b>", "<i>", "<u>", "&amp;"))
     assert not page.tags & {"script", "b", "i", "u"}
@@ -132,6 +139,7 @@ def test_any_query_is_only_words(query):
         ("idempotency", "/docs/guides/idempotency"),
         ("max_tokens", "/docs/guides/parameters"),
         ("caddy", "/docs/guides/proxy"),
+        ("cap", "/docs/guides/keys"),
         ("Rotate key", "/docs/guides/keys"),
         ("insufficient_quota", "/docs/guides/errors"),
         ("/v1/embeddings", "/docs/api/embeddings"),
@@ -140,6 +148,11 @@ def test_any_query_is_only_words(query):
 )
 def test_a_search_finds_the_page(query, path):
     assert path in [found.path.partition("#")[0] for found in DOCS.search(query)[:8]]
+
+
+def test_a_search_shows_pages_with_the_word_before_those_with_a_longer_one():
+    pages = [found.page for found in DOCS.search("cap")]
+    assert pages.index("API keys") < pages.index("vLLM and other engines")
 
 
 def test_a_search_wants_every_word_and_shows_no_placeholder():

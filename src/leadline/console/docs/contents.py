@@ -1,5 +1,6 @@
 """Which pages there are, in their order. Each is a Markdown file in `guides/`; some of those are links to docs/."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -73,6 +74,8 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
 )
 ENTRIES = tuple(entry for _, entries in GROUPS for entry in entries)
 _PATHS: Mapping[str, str] = {entry.file: entry.path for entry in ENTRIES if entry.file} | {"api.md": API}
+# Links to decisions, which are for people who work on Leadline.
+_REASON = re.compile(r" \(\[why\]\([^)]*\)\)")
 # Documents that are read outside the product, too, name an instance of their own: this becomes the reader's.
 _OF_AN_INSTANCE = {
     "grpc.md": {
@@ -88,4 +91,4 @@ def written(file: str) -> Written:
     text = (files("leadline") / "console" / "docs" / "guides" / file).read_text("utf-8")
     for told, placeholder in _OF_AN_INSTANCE.get(file, {}).items():
         text = text.replace(told, placeholder)
-    return write(text, _PATHS)
+    return write(_REASON.sub("", text), _PATHS)

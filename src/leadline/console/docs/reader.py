@@ -22,8 +22,9 @@ _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _MARK = re.compile("|".join(_MARKS.values()))
 _NAMES = {mark: name for name, mark in _MARKS.items()}
 # What can stand in a shell command or a program without being anything but itself.
-_SAFE_URL = re.compile(r"https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
-_SAFE_ADDRESS = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):\d{1,5}")
+_HOST = r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])"
+_SAFE_URL = re.compile(rf"https?://{_HOST}(?::\d{{1,5}})?(?:/[A-Za-z0-9._~-]+)*")
+_SAFE_ADDRESS = re.compile(rf"{_HOST}:\d{{1,5}}")
 _SAFE_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 
 

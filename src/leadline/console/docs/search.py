@@ -4,14 +4,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 LONGEST_QUERY = 100
 _MOST_WORDS = 8
 _MOST_FOUND = 20
 _EXCERPT = 160
 _MOST_OF_A_PAGE = 3
-# What a word is worth by where it stands.
-_OF_PAGE, _OF_TITLE, _OF_TEXT, _OF_CODE = 8, 5, 2, 1
+# What a word is worth by where it stands: alone, and within another one.
+_OF_PAGE, _OF_TITLE, _OF_TEXT, _OF_CODE = (24, 8), (15, 5), (6, 1), (2, 1)
+_MOST_TIMES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +58,32 @@ def find(query: str, index: Iterable[Indexed]) -> list[Found]:
 
 
 def _rate(words: tuple[str, ...], section: Indexed) -> int:
-    page, title, text, code = (part.casefold() for part in (section.page, section.title, section.text, section.code))
+    parts = ((section.page, _OF_PAGE), (section.title, _OF_TITLE), (section.text, _OF_TEXT), (section.code, _OF_CODE))
     rating = 0
     for word in words:
-        of_word = _OF_PAGE * (word in page) + _OF_TITLE * (word in title)
-        of_word += _OF_TEXT * min(text.count(word), 5) + _OF_CODE * (word in code)
+        of_word = 0
+        for part, (alone, within) in parts:
+            text = part.casefold()
+            if times := text.count(word):
+                whole = len(_alone(word).findall(text))
+                most = _MOST_TIMES if part is section.text else 1
+                of_word += alone * min(whole, most) + within * min(times - whole, most)
         if not of_word:
             return 0
         rating += of_word
     return rating
 
 
+@lru_cache(maxsize=64)
+def _alone(word: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
+
+
 def _excerpt(word: str, text: str) -> str:
     """What stands around the first place of the word."""
-    at = max(text.casefold().find(word) - _EXCERPT // 3, 0)
+    alone = _alone(word).search(text.casefold())
+    first = text.casefold().find(word) if alone is None else alone.start()
+    at = max(first - _EXCERPT // 3, 0)
     start = text.find(" ", at) + 1 if at else 0
     told = text[start : start + _EXCERPT]
     return ("…" if start else "") + told + ("…" if start + _EXCERPT < len(text) else "")
