@@ -95,7 +95,7 @@ async def _measure(path: Path, requests: int) -> list[Figure]:
     _tell(f"writing {requests:,} usage records …")
     await asyncio.to_thread(_fill, path, requests)
     figures = [
-        *await _pages(database),
+        *await _pages(database, requests),
         *await _answers(database),
         *await _glances(database),
     ]
@@ -117,12 +117,12 @@ async def _timed(name: str, goal: Goal | None, work: Callable[[], Awaitable[Any]
     return Figure(name, tuple(times), goal)
 
 
-async def _pages(database: Database) -> list[Figure]:
+async def _pages(database: Database, requests: int) -> list[Figure]:
     """The first page and one from the middle, by filters that fit many requests, few, and none."""
     log, now = RequestLog(database), now_microseconds()
     [(middle,)] = await database.rows(
         "SELECT request_id FROM records_of WHERE organisation_id = $1 ORDER BY request_id LIMIT 1 OFFSET $2",
-        *(_ORGANISATION, 100_000),
+        *(_ORGANISATION, requests // 100),
     )
     everything = MeterFilter(_ORGANISATION)
     model = MeterFilter(_ORGANISATION, models=frozenset({"model_3"}))

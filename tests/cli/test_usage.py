@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from leadline.administration.commands.run import run
 from leadline.administration.instance import Instance
 from leadline.chat.events import Usage
 from leadline.clock import MICROSECONDS_PER_DAY, rfc3339
@@ -258,3 +259,101 @@ def test_what_makes_no_sense_is_wrong_usage(leadline: CommandLine, options: tupl
 
     assert (done.code, done.out) == (2, "")
     assert words in done.err
+
+
+@pytest.mark.parametrize("by", ["model", "key", "endpoint", "class", "member", "none"])
+def test_the_explorers_chart_and_table_and_csv_sum_to_the_ledger(busy: CommandLine, by: str) -> None:
+    explored = busy.json("usage", "explore", "--by", by, "--since", "15d")
+    rows = list(csv.DictReader(io.StringIO(busy("usage", "explore", "--by", by, "--since", "15d", "--csv").out)))
+
+    assert explored["total"]["cost_ticks"] == charged_ticks(busy) > 0
+    assert sum(row["cost_ticks"] for row in explored["rows"]) == charged_ticks(busy)
+    assert sum(sum(series["values"]) for series in explored["series"]) == charged_ticks(busy)
+    assert all(len(series["values"]) == len(explored["steps"]) == 16 for series in explored["series"])
+    assert [{name: str(row[name]) for name in COUNTS} for row in explored["rows"]] == [
+        {name: row[name] for name in COUNTS} for row in rows
+    ]
+    assert sum(Decimal(row["cost_usd"]) for row in rows) == Decimal(charged_ticks(busy)) / 10**10
+    assert busy("usage", "explore", "--by", by, "--since", "15d").out.splitlines()[-1].startswith("TOTAL")
+
+
+def test_the_explorer_looks_at_what_is_chosen(leadline: CommandLine) -> None:
+    use(leadline, cost_ticks=5, usage=Usage(9, 4, 1, 3, 2), total_milliseconds=40, first_token_milliseconds=20)
+    use(leadline, key=FORMULA, number=1, cost_ticks=7, model="grok-4", endpoint="/v1/messages")
+    use(leadline, number=2, status="failed", error="engine_failed")
+
+    chosen = ("--key", "first-key", "--model", "tiny", "--endpoint", "/v1/chat/completions", "--class", "cached")
+    explored = leadline.json("usage", "explore", *chosen, "--measure", "tokens", "--step", "hour", "--since", "1h")
+
+    assert explored["rows"] == [
+        {"group": "tiny", "requests": 2, "failed": 1, "refused": 0, "prompt_tokens": 4, "cached_tokens": 4}
+        | {"image_tokens": 0, "output_tokens": 0, "reasoning_tokens": 0, "cost_ticks": 0}
+    ]
+    assert explored["steps"] == ["2027-01-15T11:00:00.000Z", "2027-01-15T12:00:00.000Z"]
+    assert explored["series"] == [{"group": "tiny", "values": [0, 4]}]
+    assert explored["total"]["succeeded_percent"] == 50.0
+    assert explored["latency"] == {
+        **{"requests": 1, "newest_only": False, "first_token_p50_milliseconds": 20},
+        **{"first_token_p95_milliseconds": 20, "total_p50_milliseconds": 40, "total_p95_milliseconds": 40},
+    }
+    assert leadline("usage", "explore", "--key", "nobody").code == 2
+    assert leadline("usage", "--by", "key", "explore").code == 2
+
+
+def test_the_log_is_filtered_by_what_people_know(leadline: CommandLine) -> None:
+    ids = [use(leadline, number=0), use(leadline, number=1, key=FORMULA)]
+    ids.append(use(leadline, number=2, status="refused", error="rate_limited"))
+    ids.append(use(leadline, number=3, status="failed", error="engine_failed", at=NOON - 2 * DAY))
+
+    def found(*options: str) -> list[str]:
+        rows = leadline.json("usage", "log", *options)["records"]
+        cells = list(csv.DictReader(io.StringIO(leadline("usage", "log", *options, "--csv").out)))
+        assert [row["request_id"] for row in cells] == [row["request_id"] for row in rows]
+        return [row["request_id"] for row in rows]
+
+    assert found() == [ids[2], ids[1], ids[0], ids[3]]
+    assert found("--status", "rate limited", "--status", "failed") == [ids[2], ids[3]]
+    assert found("--key", FORMULA) == [ids[1]]
+    assert found("--id", f"resp_{ids[0].replace('-', '')}") == [ids[0]]
+    assert found("--id", ids[3][:13]) == [ids[3]]
+    assert found("--since", "1d", "--limit", "2") == [ids[2], ids[1]]
+    assert found("--until", "2027-01-14") == [ids[3]]
+    assert found("--model", "grok-4") == []
+
+
+def test_a_request_is_shown_with_its_price_and_its_neighbours(leadline: CommandLine) -> None:
+    older, one, newer = (use(leadline, number=number, cost_ticks=7, usage=Usage(9, 4, 1, 3, 2)) for number in range(3))
+
+    shown = leadline.json("usage", "request", f"msg_{one.replace('-', '')}")
+    text = leadline("usage", "request", one).out
+
+    assert (shown["request_id"], shown["older"], shown["newer"]) == (one, older, newer)
+    assert sum(line["ticks"] for line in shown["lines"]) == shown["cost_ticks"] == 7
+    assert "first-key" in text
+    assert "$0.0000000007" in text.splitlines()[-1]
+    assert leadline("usage", "request", str(first_uuid_at(NOON - DAY))).code == 1
+    assert leadline("usage", "request", "nothing").code == 2
+
+
+def test_what_was_used_lately_is_told_at_a_glance(leadline: CommandLine) -> None:
+    """As the console's pages ask for it."""
+    use(leadline, cost_ticks=10**6, usage=Usage(9, 4, 1, 3, 2))
+
+    async def glance() -> tuple[Any, Any]:
+        instance = await Instance.open(leadline.data)
+        answers = (
+            await run(instance, "usage overview", {"email": None}),
+            await run(instance, "usage keys", {"email": None}),
+        )
+        await instance.close()
+        return answers
+
+    overview, keys = asyncio.run(glance())
+
+    assert overview == {
+        "last_day": {"requests": 1, "tokens": 14, "cost_ticks": 10**6, "failed": 0, "refused": 0, "limited": 0},
+        **{"available_ticks": 5 * 10**10 - 10**6, "ticks_per_day": 10**6, "days_left": 49_999},
+    }
+    by_name = {key["name"]: key for key in keys["keys"]}
+    assert by_name["first-key"]["cost_ticks"] == [*[0] * 13, 10**6]
+    assert by_name[FORMULA]["requests"] == [0] * 14

@@ -8,16 +8,16 @@ from typing import Any
 from leadline.money import TICKS_PER_USD
 
 # A spreadsheet would take a cell that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def csv_lines(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """The columns' names, then a line for each row as it comes. What costs ticks is there in dollars too, with all of
     their ten decimals."""
     headings = [name for column in columns for name in _headings(column)]
-    yield _line(headings)
+    yield csv_line(headings)
     for row in rows:
-        yield _line([cell for column in columns for cell in _cells(column, row[column])])
+        yield csv_line([cell for column in columns for cell in _cells(column, row[column])])
 
 
 def _headings(column: str) -> tuple[str, ...]:
@@ -27,9 +27,7 @@ def _headings(column: str) -> tuple[str, ...]:
 def _cells(column: str, value: Any) -> tuple[Any, ...]:
     if column.endswith("_ticks"):
         return value, _usd(value)
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return (f"'{value}",)
-    return ("" if value is None else value,)
+    return (harmless(value),)
 
 
 def _usd(ticks: int) -> str:
@@ -37,7 +35,15 @@ def _usd(ticks: int) -> str:
     return f"{'-' if ticks < 0 else ''}{whole}.{fraction:010d}"
 
 
-def _line(cells: Sequence[Any]) -> str:
+def harmless(value: Any) -> Any:
+    """A cell's value, as text where a spreadsheet would take it for a formula."""
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+def csv_line(cells: Sequence[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    # Cells with one of the characters that end a line are quoted.
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
