@@ -1,0 +1,76 @@
+"""An upgrade splits the costs of old records exactly as they are split from then on."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from leadline.ledger.token_costs import COST_COLUMNS, TOKEN_CLASSES
+from leadline.ledger.usage import COUNTS
+from leadline.storage.database import Database
+from tests.unit.ledger.histories import STEPS, History
+
+FILES = sorted(resources.files("leadline.storage").joinpath("migrations").iterdir(), key=lambda file: file.name)
+SPLIT_SINCE = 14
+SUMS = tuple(
+    f"SELECT meter_id, {period}, {', '.join((*COUNTS, *COST_COLUMNS))} FROM usage_{period}s ORDER BY 1, 2"
+    for period in ("hour", "day")
+)
+FOUND = "SELECT organisation_id, request_id, number, meter_id, outcome FROM records_of ORDER BY 1, 2"
+
+
+def before_the_split(path: Path, indexed: Path) -> None:
+    """The usage of the database at `indexed` as it was kept before its costs were split."""
+    connection = apsw.Connection(str(path))
+    connection.execute("CREATE TABLE migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL, applied_at BIGINT)")
+    for file in FILES:
+        if int(file.name[:4]) < SPLIT_SINCE and file.name.endswith(".sql"):
+            connection.execute(file.read_text("utf-8"))
+            connection.execute("INSERT INTO migrations VALUES (?, ?, 1)", (int(file.name[:4]), file.name))
+    connection.execute("ATTACH ? AS new", (str(indexed),))
+    for table in ("meters", "prices", "usage_records"):
+        connection.execute(f"INSERT INTO {table} SELECT * FROM new.{table}")
+    for period in ("hour", "day"):
+        columns = ", ".join(("meter_id", period, *COUNTS))
+        connection.execute(f"INSERT INTO usage_{period}s SELECT {columns} FROM new.usage_{period}s")
+    connection.execute("INSERT INTO records_of SELECT organisation_id, request_id, number FROM new.records_of")
+    connection.execute(
+        "UPDATE facts SET value = (SELECT MAX(number) FROM usage_records) WHERE name = 'records_indexed'"
+    )
+    connection.close()
+
+
+@given(steps=STEPS)
+@settings(
+    max_examples=settings().max_examples // 20,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_the_upgrade_splits_costs_as_the_index_does(
+    tmp_path_factory: pytest.TempPathFactory, steps: Sequence[tuple[Any, ...]]
+) -> None:
+    async def test() -> None:
+        folder = tmp_path_factory.mktemp("upgrade")
+        indexed, upgraded = folder / f"{uuid.uuid4().hex}.db", folder / f"{uuid.uuid4().hex}.db"
+        history = await History.opened(indexed)
+        await history.play(steps)
+        await history.ledger.tick()
+        expected = [await history.database.rows(query) for query in (*SUMS, FOUND)]
+        split = [sum(parts[name] for _, parts in history.records) for name in TOKEN_CLASSES]
+        await history.database.close()
+        before_the_split(upgraded, indexed)
+
+        database = Database(upgraded)
+
+        assert [await database.rows(query) for query in (*SUMS, FOUND)] == expected
+        sums = ", ".join(f"COALESCE(SUM({name}), 0)" for name in COST_COLUMNS)
+        for table in ("usage_hours", "usage_days"):
+            assert await database.rows(f"SELECT {sums} FROM {table}") == [tuple(split)]
+        await database.close()
+
+    asyncio.run(test())
