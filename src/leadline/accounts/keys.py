@@ -306,6 +306,10 @@ class ApiKeys:
         """The key of a request that was made: an API key, or somebody's playground."""
         return self._by_id.get(key_id)
 
+    def names(self, organisation_id: str) -> dict[str, str]:
+        """By the ids of all that ever made a request, playgrounds among them."""
+        return {key_id: self._by_id[key_id].name for key_id in self._ids.get(organisation_id, ())}
+
     def of(self, organisation_id: str) -> list[ApiKey]:
         """The organisation's keys, oldest first."""
         keys = [self._by_id[key_id] for key_id in self._ids.get(organisation_id, ())]

@@ -158,7 +158,7 @@ async def _page(visit: Visit, typed: dict[str, Any] | None = None, wrong: dict[s
         ],
         statement=lines,
         kinds=_KINDS,
-        key_names={key.id: key.name for key in instance.keys.of(organisation_id)},
+        key_names=instance.keys.names(organisation_id),
     )
 
 
