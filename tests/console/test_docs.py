@@ -4,6 +4,7 @@ import html
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import click
@@ -31,9 +32,11 @@ DOCS = Docs(openapi)
 READER = Reader("https://models.northwind.example", "models.northwind.example:8081", "wind-1", "eye-1", "vec-1")
 ARTICLES = [path for path in DOCS.paths() if DOCS.download(path) is None]
 CONSOLE = {place.path for group in NAVIGATION for place in group.places} | {"/login", "/openapi.json"}
+KNOWN = {"", *CONSOLE, *DOCS.paths()}
 GUIDES = Path(__file__).parents[2] / "src/leadline/console/docs/guides"
 
 
+@cache
 def read(path: str, reader: Reader = READER) -> Read:
     article = DOCS.article(path, reader)
     assert article is not None, path
@@ -55,7 +58,7 @@ def test_a_page_is_filled_safe_and_leads_somewhere(path):
     assert [load for load in page.loads if not load.startswith("/static/")] == []
     for link in page.links:
         to, _, anchor = link.partition("#")
-        assert to in ("", *CONSOLE, *DOCS.paths()), link
+        assert to in KNOWN, link
         if anchor:
             assert anchor in (read(to or path).ids), link
 
