@@ -7,6 +7,7 @@ import uuid
 _RANDOM_BYTES = 10
 _DRAWN_AT_ONCE = 256
 _drawn: list[int] = []
+_newest = 0
 
 
 def new_uuid() -> uuid.UUID:
@@ -34,6 +35,16 @@ def _random_bits() -> int:
 def new_id(prefix: str) -> str:
     """A prefixed id for a stored thing, such as `org_0192…`."""
     return f"{prefix}_{new_uuid().hex}"
+
+
+def new_ordered_id(prefix: str) -> str:
+    """As `new_id`, above all that this process made before: for logs, whose order is that of their ids. The 12 bits
+    behind the milliseconds tell their fraction (RFC 9562, section 6.2, method 3)."""
+    global _newest  # noqa: PLW0603 one for the process, as the clock
+    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
+    _newest = max(milliseconds << 12 | nanoseconds * 4096 // 1_000_000, _newest + 1)
+    value = (_newest >> 12) << 80 | 0x7 << 76 | (_newest & 0xFFF) << 64 | 0b10 << 62 | _random_bits() & (1 << 62) - 1
+    return f"{prefix}_{uuid.UUID(int=value).hex}"
 
 
 def first_uuid_at(microseconds: int) -> uuid.UUID:

@@ -2,10 +2,11 @@ import re
 import time
 import uuid
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leadline.ids import first_uuid_at, new_id, new_uuid
+from leadline.ids import first_uuid_at, new_id, new_ordered_id, new_uuid
 
 
 def test_an_id_begins_with_the_time_in_milliseconds_so_that_later_ids_sort_later() -> None:
@@ -28,6 +29,18 @@ def test_ids_made_in_the_same_millisecond_differ() -> None:
 
 def test_a_stored_thing_has_an_id_that_names_its_kind() -> None:
     assert re.fullmatch(r"org_[0-9a-f]{32}", new_id("org"))
+
+
+def test_ids_of_a_log_are_in_their_order_also_where_the_clock_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [new_ordered_id("aud") for _ in range(5000)]
+    newest = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: newest - 10**9)
+    made += [new_ordered_id("aud") for _ in range(5000)]
+
+    assert made == sorted(set(made))
+    parsed = [uuid.UUID(one.removeprefix("aud_")) for one in made]
+    assert {(one.version, one.variant) for one in parsed} == {(7, uuid.RFC_4122)}
+    assert abs((parsed[0].int >> 80) - newest // 1_000_000) < 60_000
 
 
 @given(st.integers(1, 2**47), st.integers(0, 999), st.integers(0, 2**74 - 1))

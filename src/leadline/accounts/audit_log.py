@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leadline.accounts.actor import Actor
-from leadline.ids import new_id
+from leadline.ids import new_ordered_id
 from leadline.storage.database import Database, Row, Value, Write
 
 MOST_ROWS = 200
@@ -25,7 +25,7 @@ def audited(
         "INSERT INTO audit_log (id, at, actor, action, subject, before, after, actor_name, address, organisation_id)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         (
-            *(new_id("aud"), at, actor.id, action, subject, before, after),
+            *(new_ordered_id("aud"), at, actor.id, action, subject, before, after),
             *(actor.name, actor.address, organisation_id),
         ),
     )

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_SECOND, Clock, now_microseconds
 from leadline.config import Smtp
 from leadline.errors import LeadlineError
-from leadline.ids import new_id
+from leadline.ids import new_ordered_id
 from leadline.storage.database import Database, Row, Write
 from leadline.storage.sealed import Sealer
 
@@ -91,7 +91,7 @@ class Outbox:
 
     def putting(self, to: str, subject: str, text: str, because: str) -> Write:
         """As `put`, in one commit with what the mail tells; `look` follows it."""
-        mail_id, now = new_id("mail"), self._clock()
+        mail_id, now = new_ordered_id("mail"), self._clock()
         content = json.dumps([to, subject, text], ensure_ascii=False).encode()
         return Write(
             "INSERT INTO mails (id, because, content, created_at, attempts, next_attempt_at, error)"
