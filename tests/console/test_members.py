@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from leadline.clock import MICROSECONDS_PER_DAY
@@ -107,7 +108,9 @@ def test_where_no_new_users_are_taken_only_known_people_join(
     server: ScriptedServer, people: People, alice: Visitor
 ) -> None:
     closed = server.instance.config.accounts
-    server.instance.config = _with(server.instance.config, accounts=_with(closed, sign_up="off"))
+    server.instance.config = msgspec.structs.replace(
+        server.instance.config, accounts=msgspec.structs.replace(closed, sign_up="off")
+    )
     path, bob = invite(alice), people.guest()
 
     assert "takes no new users" in text_of(bob.get(path))
@@ -317,9 +320,3 @@ def test_names_cannot_break_out_of_the_page(server: ScriptedServer, people: Peop
 
     assert "<script>alert" not in page.text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
-
-
-def _with(struct, **changed):
-    import msgspec
-
-    return msgspec.structs.replace(struct, **changed)

@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from leadline.accounts.audit_log import MOST_ROWS, AuditFilters, AuditRow
+from leadline.accounts.management_keys import ACL_PREFIX
 from leadline.administration.commands.dates import first_moment
 from leadline.administration.instance import Instance
 from leadline.clock import MICROSECONDS_PER_DAY, rfc3339
@@ -84,8 +86,9 @@ async def audit_page(instance: Instance, organisation_id: str | None, asked: Ask
     if forward:
         rows.reverse()
     has_newer, has_older = (more, bool(rows)) if forward else (bool(asked.before) and bool(rows), more)
+    emails = await _emails(instance, rows)
     return {
-        "entries": [await _entry(instance, row) for row in rows],
+        "entries": [await _entry(instance, row, emails) for row in rows],
         "asked": asked,
         "page": page,
         "actors": await log.actors(organisation_id),
@@ -112,23 +115,32 @@ async def audit_cells(
         before = rows[-1].id
 
 
-def differences_of(row: AuditRow) -> list[Difference]:
-    """Field by field, those that were added last."""
+def differences_of(row: AuditRow, emails: Mapping[str, str]) -> list[Difference]:
+    """Field by field, those that were added last. Of something new only what is set; users by their e-mails."""
     names = [*row.before, *(name for name in row.after if name not in row.before)]
-    found = [Difference(_words(name), _text(name, row.before), _text(name, row.after)) for name in names]
+    found = [Difference(_words(name), *(_text(name, one, emails) for one in (row.before, row.after))) for name in names]
+    if not row.before:
+        found = [one for one in found if one.after != "0"]
     return [one for one in found if one.before is not None or one.after is not None]
 
 
-async def _entry(instance: Instance, row: AuditRow) -> AuditEntry:
-    subject, path = await _subject(instance, row)
-    return AuditEntry(row, subject, path, differences_of(row))
+async def _entry(instance: Instance, row: AuditRow, emails: Mapping[str, str]) -> AuditEntry:
+    subject, path = await _subject(instance, row, emails)
+    return AuditEntry(row, subject, path, differences_of(row, emails))
 
 
-async def _subject(instance: Instance, row: AuditRow) -> tuple[str, str]:
+async def _emails(instance: Instance, rows: list[AuditRow]) -> dict[str, str]:
+    """Of the users that rows name, by their ids."""
+    values = [value for row in rows for value in (row.subject, *row.before.values(), *row.after.values())]
+    ids = {value for value in values if isinstance(value, str) and value.startswith("usr_")}
+    users = [await instance.users.get(user_id) for user_id in sorted(ids)]
+    return {user.id: user.email for user in users if user is not None}
+
+
+async def _subject(instance: Instance, row: AuditRow, emails: Mapping[str, str]) -> tuple[str, str]:
     """What the subject is called, and where it has a page."""
     if row.subject.startswith("usr_"):
-        user = await instance.users.get(row.subject)
-        return (row.subject if user is None else user.email), ""
+        return emails.get(row.subject, row.subject), ""
     if row.subject == row.organisation_id:
         organisation = await instance.organisations.get(row.subject)
         return (row.subject if organisation is None else organisation.name), ""
@@ -166,7 +178,7 @@ def _words(name: str) -> str:
     return name.removesuffix("_ticks").replace("_", " ")
 
 
-def _text(name: str, fields: Mapping[str, Any]) -> str | None:
+def _text(name: str, fields: Mapping[str, Any], emails: Mapping[str, str] = MappingProxyType({})) -> str | None:
     """A value for people."""
     value = fields.get(name)
     match value:
@@ -179,7 +191,8 @@ def _text(name: str, fields: Mapping[str, Any]) -> str | None:
         case list() | tuple():
             return ", ".join(map(str, value)) or None
         case _:
-            return str(value)
+            text = str(value)
+            return emails.get(text, text.replace(ACL_PREFIX, ""))
 
 
 def _texts(fields: Mapping[str, Any]) -> str:
