@@ -11,8 +11,9 @@ from markdown_it.token import Token
 
 Node = str | list[Any]
 
-# Longer answers stay plain text: they are read here in one go.
-LONGEST = 64 * 1024
+# Longer answers, and those with more brackets, stay plain text: what it takes to read them grows with the square.
+LONGEST = 24 * 1024
+_MOST_BRACKETS = 1_000
 _PARSER = MarkdownIt("commonmark", {"html": False, "maxNesting": 30}).enable(["table", "strikethrough"])
 # The page has its own two upper headings.
 _TAGS = {"h1": "h3", "h2": "h4", "h3": "h5", "h4": "h6", "h5": "h6"}
@@ -21,7 +22,7 @@ _SCHEMES = ("http", "https", "mailto")
 
 def rich_text(text: str) -> list[Node]:
     """The tree of a text in Markdown. Pictures are links, since nothing is loaded that a model names."""
-    if len(text) > LONGEST:
+    if len(text) > LONGEST or text.count("[") > _MOST_BRACKETS:
         return [["p", {}, text]]
     return _tree(_PARSER.parse(text))
 

@@ -5,6 +5,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
@@ -26,6 +27,7 @@ KEEP_ALIVE_SECONDS = 10.0
 STALLED_SECONDS = 30.0
 # Batches that are written before others have their turn.
 _BATCHES_PER_TURN = 32
+_READERS = ThreadPoolExecutor(2, "leadline-rich-text")
 _encode = msgspec.json.encode
 
 
@@ -108,8 +110,10 @@ class AnswerStream(Response):
 
 
 async def content_of(text: str, *, is_json: bool) -> list[Node]:
-    """The tree of what a model wrote. It is read in a thread: it may be long."""
-    return [code_block(text, "json")] if is_json else await asyncio.to_thread(rich_text, text)
+    """The tree of what a model wrote. It is read in a thread, of which there are few: it may be long."""
+    if is_json:
+        return [code_block(text, "json")]
+    return await asyncio.get_running_loop().run_in_executor(_READERS, rich_text, text)
 
 
 def figures(usage: Usage, cost_ticks: int) -> dict[str, Any]:
