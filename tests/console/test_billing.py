@@ -96,7 +96,8 @@ def test_older_entries_are_on_further_pages(server: ScriptedServer, visitor: Vis
 
     assert [*amounts(first), *amounts(second)] == [f"+${number}.00" for number in range(60, 0, -1)] + ["+$1.00"]
     assert amounts(visitor.get(newer.group(1))) == amounts(first)
-    assert visitor.get("/billing?before=x&after=-1").status_code == 200
+    for odd in ("before=x&after=-1", "before=0", "after=999999", f"before={'9' * 18}", f"after={'9' * 40}"):
+        assert visitor.get(f"/billing?{odd}").status_code == 200
 
 
 def test_without_stripe_the_page_says_who_grants_credits(server: ScriptedServer, visitor: Visitor) -> None:
@@ -139,6 +140,22 @@ def test_a_webhook_that_is_replayed_late_and_at_once_credits_once(
     answers += [tell(server, body).status_code for body in bodies]
 
     assert set(answers) == {200}
+    assert server.balance().balance_ticks == usd("21")
+    assert server.command("credits verify")["broken"] == []
+
+
+def test_a_crash_before_or_after_a_payment_was_credited_is_healed_by_the_next_webhook(
+    server: ScriptedServer, visitor: Visitor, stripe: ScriptedStripe
+) -> None:
+    begin(visitor)
+    balances = []
+    for _ in range(3):
+        server.crash()
+        server.instance.billing.checkout = stripe.checkout()
+        balances.append(server.balance().balance_ticks)
+        assert tell(server, completed(stripe)).status_code == 200
+
+    assert balances == [usd("1"), usd("21"), usd("21")]
     assert server.balance().balance_ticks == usd("21")
     assert server.command("credits verify")["broken"] == []
 

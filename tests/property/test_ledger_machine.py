@@ -18,7 +18,7 @@ from leadline.chat.events import Usage
 from leadline.clock import MICROSECONDS_PER_HOUR
 from leadline.errors import CreditsHeld, InsufficientCredits
 from leadline.ledger.audit import Audit, audit
-from leadline.ledger.books import Hold, Outcome
+from leadline.ledger.books import Entry, Hold, Outcome
 from leadline.ledger.ledger import Ledger
 from leadline.ledger.usage import UsageRecord
 from leadline.money import Ticks
@@ -49,13 +49,20 @@ class Account:
 
     balance: int = 0
     entries: int = 0
+    full: int = 0
     dated: dict[int, int] = field(default_factory=dict)
 
     def grant(self, ticks: int, expires_at: int | None) -> None:
         self.balance += ticks
         self.entries += 1
+        self.full = self.balance
         if expires_at is not None:
             self.dated[expires_at] = self.dated.get(expires_at, 0) + ticks
+
+    def take_back(self, ticks: int, held: int) -> None:
+        self.balance -= min(ticks, self.balance - held)
+        self.entries += 1
+        self._take(max(0, sum(self.dated.values()) - self.balance), list(self.dated))
 
     def charge(self, ticks: int) -> None:
         self.balance -= ticks
@@ -90,6 +97,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.running: dict[str, Request] = {}
         self.ended: dict[str, Hold] = {}
         self.refusals = 0
+        self.payments: set[int] = set()
         self.disk_away = False
         apsw.connection_hooks.append(self._watch)
         self.do(self._begin())
@@ -136,6 +144,42 @@ class LedgerMachine(RuleBasedStateMachine):
         expires_at = None if hours is None else self.now + hours * MICROSECONDS_PER_HOUR
         self.do(self.ledger.grant(organisation, Ticks(ticks), "test", expires_at))
         self.accounts[organisation].grant(ticks, expires_at)
+        self.disk_away = False
+
+    @rule(
+        organisation=ORGANISATIONS,
+        ticks=st.integers(1, 1000),
+        payment=st.integers(0, 5),
+        refusals=st.integers(0, 2),
+        times=st.integers(1, 3),
+    )
+    def credit(self, organisation: str, ticks: int, payment: int, refusals: int, times: int) -> None:
+        """A payment, told several times at once, however often the disk refuses. It may have been credited before."""
+        self.refusals = refusals
+        once = Write(
+            "INSERT INTO facts (name, value) VALUES ($1, 0) ON CONFLICT (name) DO NOTHING", (f"payment {payment}",)
+        )
+        credited = self.do(self._credited(organisation, ticks, once, times))
+        assert sum(credited) == (payment not in self.payments)
+        if payment not in self.payments:
+            self.accounts[organisation].grant(ticks, None)
+        self.payments.add(payment)
+        # A commit that wrote nothing did not ask the disk.
+        self.refusals = 0
+        self.disk_away = not self.database.writable
+
+    async def _credited(self, organisation: str, ticks: int, once: Write, times: int) -> list[bool]:
+        entries = [Entry(str(uuid.uuid4()), self.now, "grant", ticks, "paid") for _ in range(times)]
+        return await asyncio.gather(*(self.ledger.credit(organisation, entry, once) for entry in entries))
+
+    @rule(organisation=ORGANISATIONS, ticks=st.integers(1, 1000), refusals=st.integers(0, 2))
+    def take_back(self, organisation: str, ticks: int, refusals: int) -> None:
+        self.refusals = refusals
+        once = Write("INSERT INTO facts (name, value) VALUES ($1, 0)", (f"refund {uuid.uuid4()}",))
+        held = self.held(organisation)
+        taken = self.do(self.ledger.take_back(organisation, ticks, "refunded", once, lambda _: []))
+        assert taken == min(ticks, self.accounts[organisation].balance - held)
+        self.accounts[organisation].take_back(ticks, held)
         self.disk_away = False
 
     @rule(organisation=ORGANISATIONS)
@@ -232,6 +276,7 @@ class LedgerMachine(RuleBasedStateMachine):
             balance = self.ledger.balance(organisation)
             assert (balance.balance_ticks, balance.held_ticks) == (account.balance, self.held(organisation))
             assert balance.available_ticks >= 0
+            assert self.ledger.meter(organisation).of_ticks == account.full
         assert self.ledger.running() == self.running.keys()
         assert self.database.writable != self.disk_away
 
@@ -246,6 +291,8 @@ class LedgerMachine(RuleBasedStateMachine):
         assert audited == Audit(sum(account.entries for account in self.accounts.values()), ())
 
     async def _read(self) -> tuple[dict[str, Any], dict[str, dict[int, int]], dict[str, Any], Audit]:
+        full = dict(await self.database.rows("SELECT organisation_id, full_ticks FROM accounts"))
+        assert full == {name: account.full for name, account in self.accounts.items()}
         sums = await self.database.rows(
             "SELECT a.organisation_id, a.balance_ticks, COALESCE(SUM(e.amount_ticks), 0) FROM accounts a"
             " LEFT JOIN entries e ON e.organisation_id = a.organisation_id GROUP BY a.organisation_id"
