@@ -99,6 +99,14 @@ class Management(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
 
 
+class MetricsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may read `/metrics`: whoever has the token; or whoever reaches a port of its own (0: a free one), and there
+    needs the token too, where one is set. Without both there is no such page."""
+
+    token: Annotated[str, msgspec.Meta(min_length=16)] | None = None
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
+
+
 class Images(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_private_hosts: tuple[str, ...] = ()
 
@@ -185,6 +193,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     images: Images = Images()
     grpc: Grpc = Grpc()
     management: Management = Management()
+    metrics: MetricsSection = MetricsSection()
     files: FilesSection = FilesSection()
     embedded: Embedded = Embedded()
     hub: HubSection = HubSection()
@@ -207,6 +216,20 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     return config
 
 
+def origins(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Where each setting comes from that is not a default: the file's name, or the variable. Dotted, as `smtp.url`."""
+    document = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
+    found = {_dotted(table, key): path.name for table, section in document.items() for key in _leaves(section)}
+    return found | {".".join(keys): variable for variable, keys in _settings(environment)}
+
+
+def _leaves(section: Any) -> list[str]:
+    """The keys of a section, with those of the sections in it; of a list only itself, which has no name."""
+    if not isinstance(section, dict):
+        return [""]
+    return [_dotted(key, leaf) for key, value in section.items() for leaf in _leaves(value)]
+
+
 def _convert(document: dict[str, Any], place: Callable[[str, str], str]) -> Config:
     try:
         return msgspec.convert(document, Config, strict=True)
@@ -225,7 +248,7 @@ def _convert(document: dict[str, Any], place: Callable[[str, str], str]) -> Conf
 
 
 def _dotted(table: str, key: str) -> str:
-    return f"{table}.{key}" if table else key
+    return f"{table}.{key}" if table and key else table or key
 
 
 def _variable(table: str, key: str, environment: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ model's end of turn or at `max_output_tokens`; stop strings are cut by `serving`
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from leadline.chat.events import ChatEvent
 from leadline.chat.request import ChatRequest
@@ -40,13 +40,17 @@ class Token:
 class EngineStatus:
     """`ready`: it takes a request now, if need be after a load. `detail` is a sentence for people: why not, or what
     runs. `state` None: its models are not ours to load. `loaded_percent` is an estimate, `memory_bytes` what it takes
-    now."""
+    now, `claimed_bytes` the most that it may take of the `limit_bytes` that all embedded engines share. `waiting` are
+    the requests that wait for it; None where it does not say."""
 
     ready: bool
     detail: str
     state: State | None = None
     loaded_percent: int | None = None
     memory_bytes: int | None = None
+    claimed_bytes: int | None = None
+    limit_bytes: int | None = None
+    waiting: int | None = None
 
 
 NOT_STARTED = EngineStatus(ready=False, detail="not started yet")
@@ -110,3 +114,14 @@ class Engine(Protocol):
     def embed(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         """The whole vectors of all prompts of the request, in one call. The rest is as with `generate`."""
         ...
+
+
+@runtime_checkable
+class Loadable(Protocol):
+    """An engine whose model is ours to load."""
+
+    def load(self) -> None:
+        """Begin to load, unless it does or has. Unavailable says why that cannot be."""
+
+    def unload(self) -> None:
+        """Begin to unload, unless it does or has. Unavailable while a request needs it."""

@@ -34,6 +34,7 @@ from leadline.ledger.books import (
 )
 from leadline.ledger.recovery import interrupted, seal_entries
 from leadline.ledger.spending import Spending
+from leadline.ledger.totals import Totals
 from leadline.ledger.usage import UsageRecord, index_records
 from leadline.money import NOTHING, Ticks, show_usd
 from leadline.storage.database import Database, DatabaseUnusable, Write
@@ -78,6 +79,7 @@ class Ledger:
     """`clock` is the wall clock in microseconds."""
 
     def __init__(self, database: Database, clock: Clock = now_microseconds) -> None:
+        self.totals = Totals()
         self._database = database
         self._clock = clock
         self._books = Books()
@@ -235,6 +237,8 @@ class Ledger:
                 self._spending.settle(hold, cost_ticks, record.at)
                 self._indexes_lag = True
                 del self._open[hold.request_id]
+                if not item.outcome.again:
+                    self.totals.add(record, cost_ticks)
             self._end(hold, settlement, error)
             if error is None:
                 self._give_back(hold, cost_ticks - outcome().record.cost_ticks, record.at)
@@ -289,6 +293,7 @@ class Ledger:
 
     def note(self, record: UsageRecord) -> None:
         """Remember a request that was refused, for the usage page. It is written at the next tick."""
+        self.totals.add(record, 0)
         if len(self._noted) < MOST_NOTED:
             self._noted.append(record)
 

@@ -48,6 +48,16 @@ class DatabaseUnusable(Unavailable):
     retry_after_seconds = 1
 
 
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """`log_bytes` is what lies beside the file until it is folded in; `version` is SQLite's."""
+
+    schema: int
+    size_bytes: int
+    log_bytes: int
+    version: str
+
+
 class Conflict(LeadlineError):
     """A write did not find the row that it expected. Nothing of its unit was kept."""
 
@@ -126,6 +136,17 @@ class Database:
     def writable(self) -> bool:
         """Whether the last write reached the disk. Until one does, nothing that costs money should be begun."""
         return not self._disk_fails
+
+    @property
+    def waiting(self) -> int:
+        """How much work waits for the disk."""
+        return self._units.qsize()
+
+    async def facts(self) -> DatabaseFacts:
+        """What the file is now."""
+        [(schema,)] = await self.rows("SELECT MAX(number) FROM migrations")
+        sizes = [_size(self._path.with_name(self._path.name + end)) for end in ("", "-wal")]
+        return DatabaseFacts(schema, *sizes, version=apsw.sqlite_lib_version())
 
     async def commit(self, *writes: Write) -> None:
         """Make `writes` durable, all or none. Raises Conflict where one touched another number of rows."""
@@ -371,6 +392,13 @@ def _keep_copy(connection: apsw.Connection, schema: int) -> None:
             f"{path} needs a newer schema, and the copy that is kept of it before could not be made. Check the disk:"
             " as much must be free as the database is large."
         ) from error
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _refuse_old_sqlite() -> None:

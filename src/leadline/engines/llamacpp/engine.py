@@ -85,7 +85,13 @@ class LlamaCppEngine:
     @property
     def status(self) -> EngineStatus:
         memory_bytes = 0 if self._child is None else resident_bytes(self._child.pid)
-        return replace(self._loader.status, memory_bytes=memory_bytes)
+        return replace(
+            self._loader.status,
+            memory_bytes=memory_bytes,
+            claimed_bytes=self.memory.claimed_by(self.name),
+            limit_bytes=self.memory.budget_bytes,
+            waiting=self._loader.waiting + self._room.waiting,
+        )
 
     @property
     def child(self) -> Child | None:
@@ -103,6 +109,12 @@ class LlamaCppEngine:
 
     async def take(self) -> Use:
         return await self._loader.take()
+
+    def load(self) -> None:
+        self._loader.load()
+
+    def unload(self) -> None:
+        self._loader.unload()
 
     def facts(self, model: str) -> ModelFacts:
         if self._weights is None:

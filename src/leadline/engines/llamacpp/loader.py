@@ -131,6 +131,27 @@ class Loader:
             self._wanted.clear()
             await self._one_life()
 
+    def load(self) -> None:
+        """See `Loadable.load`. It does not wait until what failed is tried again by itself."""
+        if self.state == "unloading" or self._need_bytes is None:
+            raise Unavailable(f"The engine {self.name} cannot load now: {self._detail}. Try again in a moment.")
+        self._again_at = 0.0
+        self._want()
+
+    def unload(self) -> None:
+        """See `Loadable.unload`."""
+        if self._uses:
+            requests = "one request needs" if self._uses == 1 else f"{self._uses} requests need"
+            raise Unavailable(f"The engine {self.name} stays loaded: {requests} it now. Try again in a moment.")
+        if self.state in ("loading", "loaded", "restarting"):
+            self._stay()
+            self.leave()
+
+    @property
+    def waiting(self) -> int:
+        """The requests that wait for the load."""
+        return self._waiting
+
     def tell(self, detail: str) -> None:
         """What people are told of it, without a change."""
         self._detail = detail

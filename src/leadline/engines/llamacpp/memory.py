@@ -37,6 +37,10 @@ class Memory:
         """Whether it can ever be claimed."""
         return need_bytes <= self.budget_bytes
 
+    def claimed_by(self, name: str) -> int:
+        """What the engine of this name has claimed."""
+        return self._claims.get(name, 0)
+
     def claim(self, tenant: Tenant, need_bytes: int) -> list[Tenant]:
         """Take `need_bytes` for `tenant`. The tenants that must go for it begin to unload, those first that were not
         needed for longest; their memory is free once they have gone. Unavailable, and nobody goes, where it would not

@@ -43,6 +43,11 @@ class Room:
     def fits(self, tokens: int) -> bool:
         return not self._waiting and self._has(tokens)
 
+    @property
+    def waiting(self) -> int:
+        """The requests that wait for room."""
+        return len(self._waiting)
+
     def leaves_half(self, tokens: int, requests: int) -> bool:
         """Whether half of all tokens and places stay free with so many more requests of `tokens` each."""
         free_tokens, free_places = self.free_tokens - tokens * requests, self.free_places - requests
