@@ -8,9 +8,6 @@ from starlette.responses import JSONResponse, Response
 from leadline.administration.instance import Instance
 from leadline.catalog.catalog import Catalog
 from leadline.clock import now_microseconds
-from leadline.console.app import PAGES, Console
-from leadline.console.docs.site import Docs
-from leadline.console.pages import docs
 from leadline.dialects.api import Api, openapi
 from leadline.dialects.openai.batches import decode_line
 from leadline.images.decode import ImageDecoder
@@ -18,6 +15,7 @@ from leadline.images.fetch import ImageFetcher
 from leadline.images.hosts import PrivateHosts
 from leadline.limits.limiter import Limiter
 from leadline.management.api import ManagementApi, is_management
+from leadline.operations.late_console import LateConsole
 from leadline.serving.batch_store import BatchStore
 from leadline.serving.batches import Batches
 from leadline.serving.deferred import Deferred
@@ -93,8 +91,7 @@ def create_app(instance: Instance, pipeline: Pipeline) -> Callable[..., object]:
         "/health/ready": health.ready,
         "/openapi.json": lambda: Response(openapi(), media_type="application/json"),
     }
-
-    console = Console(instance, pipeline, (*PAGES, *docs.pages(Docs(openapi))))
+    console = LateConsole(instance, pipeline, api)
 
     async def app(scope, receive, send):  # type: ignore[no-untyped-def]
         if scope["type"] != "http" or scope["path"].startswith("/v1/"):
@@ -104,11 +101,7 @@ def create_app(instance: Instance, pipeline: Pipeline) -> Callable[..., object]:
             await management(scope, receive, send)
             return
         page = pages.get(scope["path"])
-        if page is not None and scope["method"] in ("GET", "HEAD"):
-            await page()(scope, receive, send)
-        elif console.answers(scope["path"], scope["method"]):
-            await console(scope, receive, send)
-        else:
-            await api(scope, receive, send)
+        answering = page() if page is not None and scope["method"] in ("GET", "HEAD") else console
+        await answering(scope, receive, send)
 
     return app

@@ -28,6 +28,7 @@ from leadline.operations.app import build_pipeline, create_app
 from leadline.operations.control import serve_control
 from leadline.operations.grpc import GrpcServer
 from leadline.operations.housekeeping import keep_house
+from leadline.operations.late_console import prepare_console
 from leadline.operations.logs import start_logging
 from leadline.operations.quickstart import Quickstart
 from leadline.serving.batch_runner import BatchRunner
@@ -160,6 +161,7 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
             terminal.setup_link((await make_setup_link(instance, COMMAND_LINE))["link"])
         greeting = asyncio.create_task(_welcome(instance, catalog, options, terminal, port))
         stack.push_async_callback(_cancelled, greeting)
+        stack.push_async_callback(_cancelled, asyncio.create_task(prepare_console()))
         await asyncio.gather(server.serve(sockets), draining)
         # What the drain cut short still says so to its client and settles.
         if server.server_state.tasks:
