@@ -19,7 +19,7 @@ from leadline.storage.database import Database, Write
 from tests.unit.ledger.scenes import HOUR, SteppedClock, id_at
 
 MODELS, KEYS, ENDPOINTS = ("grok-4", "tiny", "unpriced"), ("key-1", "key-2"), ("/v1/messages", "/v1/chat/completions")
-STATUSES = ("finished", "finished", "interrupted", "failed", "refused")
+STATUSES = ("finished", "finished", "finished", "interrupted", "interrupted", "failed", "refused")
 
 _ticks = st.integers(0, 50)
 _maybe = st.none() | _ticks
@@ -42,7 +42,11 @@ _TICKS = st.tuples(st.just("tick"), st.none(), st.none())
 STEPS = st.builds(
     lambda *parts: [*parts[:2], *parts[2]],
     *(st.tuples(st.just("price"), st.just(model), PRICES) for model in MODELS[:2]),
-    st.lists(st.one_of(_REQUESTS, _REQUESTS, _REQUESTS, _REQUESTS, _CHANGES, _WAITS, _TICKS), min_size=8, max_size=25),
+    st.lists(
+        st.sampled_from((*[_REQUESTS] * 6, _CHANGES, _WAITS, _TICKS)).flatmap(lambda what: what),
+        min_size=8,
+        max_size=25,
+    ),
 )
 
 

@@ -11,8 +11,11 @@ import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from leadline.catalog.prices import Prices
+from leadline.chat.events import Usage
 from leadline.ledger.token_costs import COST_COLUMNS, TOKEN_CLASSES
 from leadline.ledger.usage import COUNTS
+from leadline.money import Ticks
 from leadline.storage.database import Database
 from tests.unit.ledger.histories import STEPS, History
 
@@ -74,3 +77,22 @@ def test_the_upgrade_splits_costs_as_the_index_does(
         await database.close()
 
     asyncio.run(test())
+
+
+async def test_a_prompt_at_the_threshold_has_the_prices_of_a_long_context(tmp_path: Path) -> None:
+    history = await History.opened(tmp_path / "threshold.db")
+    place = ("tiny", "key-1", "/v1/messages")
+    prices = Prices(Ticks(1), None, None, Ticks(2), None, 20, Ticks(10), output_long_context=Ticks(30))
+    await history.play(
+        [
+            ("price", "tiny", prices),
+            ("request", place, ("finished", Usage(20, 5, 0, 3, 2), 10**6, 0)),
+            ("request", place, ("finished", Usage(19, 5, 0, 3, 2), 10**6, 0)),
+            ("tick", None, None),
+        ]
+    )
+
+    [row] = await history.database.rows(f"SELECT {', '.join(COST_COLUMNS)}, cost_ticks FROM usage_days")
+
+    assert row == (150 + 14, 5 + 5, 0, 90 + 6, 60 + 4, 305 + 29)
+    await history.database.close()
