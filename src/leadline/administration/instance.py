@@ -22,8 +22,12 @@ from leadline.accounts.passwords import Passwords
 from leadline.accounts.sessions import Sessions
 from leadline.accounts.two_factor import TwoFactor
 from leadline.accounts.users import Users
+from leadline.administration.activity import Activity
+from leadline.administration.ledger_check import LedgerCheck
+from leadline.administration.pulls import Pulls
 from leadline.billing.billing import Billing
 from leadline.catalog.price_book import PriceBook
+from leadline.clock import now_microseconds
 from leadline.config import Config, load
 from leadline.engines.engine import Engine
 from leadline.errors import LeadlineError
@@ -46,7 +50,7 @@ class SecretUnusable(LeadlineError):
 @dataclass(slots=True)
 class Instance:
     """An opened instance. `base_url` and `grpc_address` are where clients reach it, the latter once a server runs;
-    `engines` are those that run here, by name."""
+    `engines` are those that run here, by name, and `activity` what they do now. `opened_at` is in microseconds."""
 
     data: Path
     config: Config
@@ -67,9 +71,13 @@ class Instance:
     billing: Billing
     sealer: Sealer
     base_url: str
+    pulls: Pulls
+    ledger_check: LedgerCheck
+    opened_at: int
     _lock: IO[str]
     engines: Mapping[str, Engine] = field(default_factory=dict)
     grpc_address: str | None = None
+    activity: Activity | None = None
 
     @classmethod
     async def open(cls, data: Path) -> "Instance":
@@ -114,11 +122,16 @@ class Instance:
             billing=billing,
             sealer=sealer,
             base_url=base_url,
+            pulls=Pulls(data),
+            ledger_check=LedgerCheck(database, ledger),
+            opened_at=now_microseconds(),
             _lock=lock,
         )
 
     async def close(self) -> None:
         """Write what waits for its turn, as far as the disk takes it, and let go of the folder."""
+        await self.pulls.close()
+        await self.ledger_check.close()
         with suppress(DatabaseUnusable):
             await self.keys.write_last_used()
             await self.management_keys.write_last_used()

@@ -59,13 +59,14 @@ def _not_ready(status: str, detail: str, models: object) -> JSONResponse:
 def build_pipeline(instance: Instance, catalog: Catalog) -> Pipeline:
     """The money path of an instance. Its `running.watch`, and a `BatchRunner`, must be kept going beside it."""
     stored = StoredAnswers(instance.database, instance.sealer, now_microseconds)
+    instance.activity = running = Running(instance.keys, instance.ledger)
     return Pipeline(
         instance.keys,
         instance.organisations,
         catalog,
         Limiter(instance.config.limits.default),
         instance.ledger,
-        Running(instance.keys, instance.ledger),
+        running,
         Replays(instance.database, instance.sealer, now_microseconds),
         stored,
         Deferred(stored),

@@ -145,8 +145,8 @@ class Database:
     async def facts(self) -> DatabaseFacts:
         """What the file is now."""
         [(schema,)] = await self.rows("SELECT MAX(number) FROM migrations")
-        sizes = [_size(self._path.with_name(self._path.name + end)) for end in ("", "-wal")]
-        return DatabaseFacts(schema, *sizes, version=apsw.sqlite_lib_version())
+        size_bytes, log_bytes = (_size(self._path.with_name(self._path.name + end)) for end in ("", "-wal"))
+        return DatabaseFacts(schema, size_bytes, log_bytes, apsw.sqlite_lib_version())
 
     async def commit(self, *writes: Write) -> None:
         """Make `writes` durable, all or none. Raises Conflict where one touched another number of rows."""
