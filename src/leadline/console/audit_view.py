@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from leadline.accounts.audit_log import MOST_ROWS, AuditFilters, AuditRow
-from leadline.accounts.management_keys import ACL_PREFIX
+from leadline.accounts.management_keys import ACL_PREFIX, EVERYTHING
 from leadline.administration.commands.dates import first_moment
 from leadline.administration.instance import Instance
 from leadline.clock import MICROSECONDS_PER_DAY, rfc3339
@@ -37,6 +37,7 @@ class AuditEntry:
     subject: str
     path: str
     differences: list[Difference]
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +120,19 @@ def differences_of(row: AuditRow, emails: Mapping[str, str]) -> list[Difference]
     """Field by field, those that were added last. Of something new only what is set; users by their e-mails."""
     names = [*row.before, *(name for name in row.after if name not in row.before)]
     found = [Difference(_words(name), *(_text(name, one, emails) for one in (row.before, row.after))) for name in names]
-    if not row.before:
+    if is_new(row):
         found = [one for one in found if one.after != "0"]
     return [one for one in found if one.before is not None or one.after is not None]
 
 
+def is_new(row: AuditRow) -> bool:
+    """Whether nothing was there before."""
+    return all(value is None for value in row.before.values())
+
+
 async def _entry(instance: Instance, row: AuditRow, emails: Mapping[str, str]) -> AuditEntry:
     subject, path = await _subject(instance, row, emails)
-    return AuditEntry(row, subject, path, differences_of(row, emails))
+    return AuditEntry(row, subject, path, differences_of(row, emails), is_new(row))
 
 
 async def _emails(instance: Instance, rows: list[AuditRow]) -> dict[str, str]:
@@ -192,7 +198,7 @@ def _text(name: str, fields: Mapping[str, Any], emails: Mapping[str, str] = Mapp
             return ", ".join(map(str, value)) or None
         case _:
             text = str(value)
-            return emails.get(text, text.replace(ACL_PREFIX, ""))
+            return emails.get(text, text.replace(EVERYTHING, "everything").replace(ACL_PREFIX, ""))
 
 
 def _texts(fields: Mapping[str, Any]) -> str:

@@ -1,0 +1,188 @@
+"""Whatever a form of the console changes is in the audit log: each route that takes a form is walked."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyotp
+import pytest
+
+from leadline.accounts.users import NewUser
+from leadline.console.app import PAGES
+from tests.console.organisation import OWNERS_PASSWORD, People, audit_rows, invitation, user_id
+from tests.console.visitor import PASSWORD, Visitor, text_of
+from tests.scripted.server import EMAIL, ScriptedServer
+
+NEW_PASSWORD = "seven other words for tonight"
+BOB = "bob@northwind.example"
+# Forms that change nothing by which anybody could be surprised, and why.
+CHANGE_NOTHING = {
+    "/signup": "a mail goes out; the user is there when he comes back by its link",
+    "/forgot": "a mail goes out; the password stays until its link is used",
+    "/organisation": "at which organisation one browser looks",
+    "/settings/two-factor/begin": "a secret that asks for nothing until it is confirmed",
+    "/playground/chat": "a request, which is in the usage",
+    "/playground/code": "a text",
+    "/playground/text": "a text",
+    "/billing/add": "leads to the payment page; a payment is in the ledger",
+    "/stripe/webhook": "is no form; what it credits is in the ledger",
+}
+
+
+class Scene:
+    """What the forms are about, as far as the walk has come."""
+
+    def __init__(self, server: ScriptedServer, people: People) -> None:
+        self.server, self.people = server, people
+        self.alice = people.owner()
+        self.codes: list[str] = []
+
+    def key(self) -> str:
+        return self.server.instance.keys.of(self.server.organisation_id)[0].id
+
+    def management_key(self) -> str:
+        return self.server.instance.management_keys.of(self.server.organisation_id)[0].id
+
+    def invited(self, email: str) -> str:
+        """The id of a waiting invitation."""
+        links = self.server.run(self.server.instance.links.open("invite", self.server.organisation_id))
+        return next(link.id for link in links if link.subject == email)
+
+    def link(self, kind: Any, subject: str, facts: dict[str, str] | None = None) -> str:
+        return self.server.run(self.server.instance.links.make(kind, subject, facts))
+
+    def invite(self, email: str) -> Any:
+        return self.alice.post("/members", email=email, role="viewer")
+
+    def join(self) -> Any:
+        made = self.invite(BOB)
+        path = invitation(self.alice.get(made.headers["location"]).text)
+        return self.people.guest().post("/invite", token=path.partition("token=")[2], password=PASSWORD)
+
+    def verify(self) -> Any:
+        person = self.server.run(NewUser.of(self.server.instance.passwords, "vera@harbour.example", PASSWORD))
+        facts = {"id": person.id, "name": "", "password_hash": person.password_hash, "org": "Harbour"}
+        return self.people.guest().post("/verify", token=self.link("verify", person.email, facts))
+
+    def reset(self) -> Any:
+        token = self.link("reset", user_id(self.server, BOB))
+        return self.people.guest().post("/reset", token=token, password=NEW_PASSWORD)
+
+    def bob(self) -> Visitor:
+        return self.people.guest().sign_in(BOB, NEW_PASSWORD)
+
+    def turn_on(self) -> Any:
+        self.alice.post("/settings/two-factor/begin")
+        secret = re.search(r'id="totp-secret">([A-Z2-7]+)<', self.alice.get("/settings/two-factor").text)
+        assert secret is not None
+        return self.alice.post("/settings/two-factor", code=pyotp.TOTP(secret[1]).now())
+
+    def renew_codes(self) -> Any:
+        answer = self.alice.post("/settings/two-factor/codes", password=OWNERS_PASSWORD)
+        page = self.alice.get("/settings/two-factor/codes").text
+        self.codes = re.findall(r"[0-9a-z]{4}-[0-9a-z]{4}-[0-9a-z]{4}", page)
+        return answer
+
+    def second_step(self) -> Any:
+        guest = self.people.guest()
+        guest.post("/login", email=EMAIL, password=OWNERS_PASSWORD)
+        return guest.post("/login/code", code=self.codes[0])
+
+    def end_another(self) -> Any:
+        other = self.people.guest().sign_in(BOB, NEW_PASSWORD)
+        [session, *_] = self.server.instance.sessions.of_user(user_id(self.server, BOB))
+        answer = self.bob().post(f"/settings/sessions/{session.id}/end")
+        assert other.get("/home").status_code == 303
+        return answer
+
+    def management(self, change: str) -> Any:
+        return self.alice.post(f"/settings/management-keys/{self.management_key()}/{change}")
+
+    def set_up(self) -> Any:
+        async def forget() -> None:
+            for table in ("first_user", "sessions", "memberships", "users"):
+                await self.server.instance.database.together(
+                    lambda transaction, tables: [transaction.write_many(f"DELETE FROM {one}", [()]) for one in tables],
+                    table,
+                )
+
+        self.server.run(forget())
+        first = {"email": "mara@harbour.example", "email_again": "mara@harbour.example", "org": "Harbour"}
+        return self.people.guest().post("/setup", first, token=self.link("setup", ""), password=PASSWORD)
+
+
+# In the order in which they can follow each other.
+CHANGES: dict[str, Callable[[Scene], Any]] = {
+    "/login": lambda scene: scene.people.guest().post("/login", email=EMAIL, password=OWNERS_PASSWORD),
+    "/logout": lambda scene: scene.people.owner().post("/logout"),
+    "/verify": Scene.verify,
+    "/keys": lambda scene: scene.alice.post("/keys", name="web"),
+    "/keys/{key}": lambda scene: scene.alice.post(f"/keys/{scene.key()}", name="renamed", expires="keep"),
+    "/keys/{key}/rotate": lambda scene: scene.alice.post(f"/keys/{scene.key()}/rotate", overlap="0s"),
+    "/keys/{key}/disable": lambda scene: scene.alice.post(f"/keys/{scene.key()}/disable"),
+    "/keys/{key}/enable": lambda scene: scene.alice.post(f"/keys/{scene.key()}/enable"),
+    "/keys/{key}/revoke": lambda scene: scene.alice.post(f"/keys/{scene.key()}/revoke"),
+    "/billing/alerts": lambda scene: scene.alice.post("/billing/alerts", thresholds="50, 10"),
+    "/billing/limits": lambda scene: scene.alice.post("/billing/limits", soft_usd="10", hard_usd="20"),
+    "/billing/details": lambda scene: scene.alice.post("/billing/details", name="Northwind GmbH"),
+    "/members": lambda scene: scene.invite("dora@northwind.example"),
+    "/members/invitations/{link}/renew": lambda scene: scene.alice.post(
+        f"/members/invitations/{scene.invited('dora@northwind.example')}/renew"
+    ),
+    "/members/invitations/{link}/withdraw": lambda scene: scene.alice.post(
+        f"/members/invitations/{scene.invited('dora@northwind.example')}/withdraw"
+    ),
+    "/invite": Scene.join,
+    "/reset": Scene.reset,
+    "/members/{user}": lambda scene: scene.alice.post(f"/members/{user_id(scene.server, BOB)}", role="admin"),
+    "/settings/name": lambda scene: scene.bob().post("/settings/name", name="Bob"),
+    "/settings/sessions/{session}/end": Scene.end_another,
+    "/settings/sessions/end": lambda scene: scene.bob().post("/settings/sessions/end"),
+    "/members/leave": lambda scene: scene.bob().post("/members/leave"),
+    "/members/{user}/remove": lambda scene: (
+        scene.people.member("viewer"),
+        scene.alice.post(f"/members/{user_id(scene.server, 'viewer@northwind.example')}/remove"),
+    )[1],
+    "/organisation/new": lambda scene: scene.people.owner().post("/organisation/new", org="Second"),
+    "/settings/organisation": lambda scene: scene.alice.post("/settings/organisation", org="Northwind Labs"),
+    "/settings/management-keys": lambda scene: scene.alice.post(
+        "/settings/management-keys", name="ci", acls="team-token:endpoint:*"
+    ),
+    "/settings/management-keys/{key}/disable": lambda scene: scene.management("disable"),
+    "/settings/management-keys/{key}/enable": lambda scene: scene.management("enable"),
+    "/settings/management-keys/{key}/revoke": lambda scene: scene.management("revoke"),
+    "/settings/two-factor": Scene.turn_on,
+    "/settings/two-factor/codes": Scene.renew_codes,
+    "/login/code": Scene.second_step,
+    "/settings/two-factor/off": lambda scene: scene.alice.post("/settings/two-factor/off", password=OWNERS_PASSWORD),
+    "/settings/password": lambda scene: scene.alice.post(
+        "/settings/password", present=OWNERS_PASSWORD, password=NEW_PASSWORD
+    ),
+    "/setup": Scene.set_up,
+}
+
+
+@pytest.fixture
+def scene(server: ScriptedServer) -> Iterator[Scene]:
+    people = People(server)
+    yield Scene(server, people)
+    people.leave()
+
+
+def test_every_form_that_changes_something_leaves_a_row_in_the_audit_log(scene: Scene) -> None:
+    for path, change in CHANGES.items():
+        before = {row.id for row in audit_rows(scene.server)}
+
+        answer = change(scene)
+
+        assert answer.status_code == 303, f"{path}: {text_of(answer)[-300:]}"
+        rows = [row for row in audit_rows(scene.server) if row.id not in before]
+        assert rows, f"{path} changed something, and the audit log does not know it"
+        assert all(row.actor and row.actor_name and row.action for row in rows), path
+
+
+def test_every_form_is_walked_or_said_to_change_nothing() -> None:
+    forms = {page.path for page in PAGES if page.post is not None}
+
+    assert forms - set(CHANGES) - set(CHANGE_NOTHING) == set(), "add these above, with what they leave in the audit log"
+    assert set(CHANGES) <= forms
