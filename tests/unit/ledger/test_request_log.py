@@ -118,13 +118,12 @@ def some_question(chance: random.Random) -> LogQuestion:
     )
 
 
-@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize(("looked_at", "most_meters"), [(8_000, 4_000), (7, 3), (4, 4_000)])
 async def test_the_pages_of_any_question_are_the_requests_that_fit(
-    log: RequestLog, written: list[UsageRecord], monkeypatch: pytest.MonkeyPatch, bounded: bool
+    log: RequestLog, written: list[UsageRecord], monkeypatch: pytest.MonkeyPatch, looked_at: int, most_meters: int
 ) -> None:
-    if bounded:
-        monkeypatch.setattr(request_log, "LOOKED_AT", 7)
-        monkeypatch.setattr(request_log, "MOST_METERS", 3)
+    monkeypatch.setattr(request_log, "LOOKED_AT", looked_at)
+    monkeypatch.setattr(request_log, "MOST_METERS", most_meters)
     chance = random.Random(11)
     for _ in range(60):
         question = some_question(chance)
