@@ -43,6 +43,15 @@ class Mail:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class MailCounts:
+    """How many wait, were sent, and were given up."""
+
+    waiting: int
+    sent: int
+    given_up: int
+
+
 # Gives a mail to a mail server, or raises.
 Send = Callable[[Smtp, EmailMessage], Awaitable[None]]
 
@@ -108,12 +117,29 @@ class Outbox:
         """There may be something to send."""
         self._put.set()
 
-    async def newest(self, limit: int = 50, before: str | None = None) -> list[Mail]:
-        """For admins of the instance alone: links are in them. `before` is the id of a page's last mail."""
+    async def newest(self, limit: int = 50, before: str | None = None, *, oldest_first: bool = False) -> list[Mail]:
+        """For admins of the instance alone: links are in them. `before` is the id of a page's last mail. With
+        `oldest_first` they are those after it."""
+        compared, order = (">", "ASC") if oldest_first else ("<", "DESC")
         rows = await self._database.rows(
-            f"{_SELECT} WHERE id < $1 ORDER BY id DESC LIMIT $2", before or "mail_g", max(1, min(limit, MOST_SHOWN))
+            f"{_SELECT} WHERE id {compared} $1 ORDER BY id {order} LIMIT $2",
+            *(before or ("" if oldest_first else "mail_g"), max(1, min(limit, MOST_SHOWN))),
         )
         return [mail for row in rows if (mail := self._opened(row)) is not None]
+
+    async def get(self, mail_id: str) -> Mail | None:
+        """For admins of the instance alone, as `newest`."""
+        rows = await self._database.rows(f"{_SELECT} WHERE id = $1", mail_id)
+        return self._opened(rows[0]) if rows else None
+
+    async def counts(self) -> MailCounts:
+        """Of what is kept."""
+        [counted] = await self._database.rows(
+            "SELECT COALESCE(SUM(CASE WHEN sent_at IS NULL AND given_up_at IS NULL THEN 1 ELSE 0 END), 0),"
+            " COALESCE(SUM(CASE WHEN sent_at IS NOT NULL THEN 1 ELSE 0 END), 0),"
+            " COALESCE(SUM(CASE WHEN given_up_at IS NOT NULL THEN 1 ELSE 0 END), 0) FROM mails"
+        )
+        return MailCounts(*counted)
 
     async def deliver(self) -> None:
         """Go on until cancelled: send what is due."""

@@ -10,7 +10,7 @@ from leadline.accounts.actor import Actor
 from leadline.accounts.audit_log import audited
 from leadline.accounts.keys import Leaving
 from leadline.accounts.roles import Role
-from leadline.accounts.users import NewUser, User, user_columns, user_of
+from leadline.accounts.users import MOST_SHOWN, NewUser, User, pattern_of, user_columns, user_of
 from leadline.clock import Clock, now_microseconds
 from leadline.errors import InvalidRequest, NotFound, PermissionDenied
 from leadline.ids import new_id
@@ -27,6 +27,18 @@ class Organisation:
     name: str
     created_at: int
     suspended_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """An organisation, and how many members it has."""
+
+    organisation: Organisation
+    members: int
+
+    @property
+    def id(self) -> str:
+        return self.organisation.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,27 @@ class Organisations:
     async def all(self) -> list[Organisation]:
         """Every organisation, the first one first."""
         return [Organisation(*row) for row in await self._database.rows(f"{_ORGANISATIONS} ORDER BY created_at, id")]
+
+    async def page(
+        self,
+        text: str = "",
+        before: str | None = None,
+        limit: int = 50,
+        *,
+        suspended: bool = False,
+        oldest_first: bool = False,
+    ) -> list[Counted]:
+        """Those whose name or id has `text`, the newest first, with how many members each has. `before` is the id of a
+        page's last one. With `oldest_first` they are those after it. `suspended`: no others."""
+        compared, order = (">", "ASC") if oldest_first else ("<", "DESC")
+        rows = await self._database.rows(
+            "SELECT o.id, o.name, o.created_at, o.suspended_at,"
+            " (SELECT COUNT(*) FROM memberships m WHERE m.organisation_id = o.id) FROM organisations o"
+            f" WHERE o.id {compared} $1 AND (LOWER(o.name) LIKE $2 ESCAPE '\\' OR o.id LIKE $2 ESCAPE '\\')"
+            f"{' AND o.suspended_at IS NOT NULL' if suspended else ''} ORDER BY o.id {order} LIMIT $3",
+            *(before or ("" if oldest_first else "org_~"), pattern_of(text), max(1, min(limit, MOST_SHOWN))),
+        )
+        return [Counted(Organisation(*row[:4]), row[4]) for row in rows]
 
     async def get(self, organisation_id: str) -> Organisation | None:
         rows = await self._database.rows(f"{_ORGANISATIONS} WHERE id = $1", organisation_id)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from leadline.accounts.actor import Actor
 from leadline.accounts.audit_log import audited
@@ -42,6 +42,11 @@ class User:
     last_signed_in_at: int | None = None
 
 
+Shown = Literal["all", "admins", "suspended"]
+MOST_SHOWN = 500
+_LONGEST_TEXT = 200
+
+
 class Users:
     """All users. What ends sessions ends them in memory too."""
 
@@ -70,6 +75,25 @@ class Users:
     async def all(self) -> list[User]:
         """Every user, the first one first."""
         rows = await self._database.rows(f"SELECT {_COLUMNS} FROM users u ORDER BY u.created_at, u.id")
+        return [user_of(row) for row in rows]
+
+    async def page(
+        self,
+        text: str = "",
+        show: Shown = "all",
+        before: str | None = None,
+        limit: int = 50,
+        *,
+        oldest_first: bool = False,
+    ) -> list[User]:
+        """Those whose e-mail or name has `text`, the newest first. `before` is the id of a page's last user. With
+        `oldest_first` they are those after it."""
+        compared, order = (">", "ASC") if oldest_first else ("<", "DESC")
+        rows = await self._database.rows(
+            f"SELECT {_COLUMNS} FROM users u WHERE u.id {compared} $1 AND {_SHOWN[show]}"
+            f" AND (u.email LIKE $2 ESCAPE '\\' OR LOWER(u.name) LIKE $2 ESCAPE '\\') ORDER BY u.id {order} LIMIT $3",
+            *(before or ("" if oldest_first else "usr_~"), pattern_of(text), max(1, min(limit, MOST_SHOWN))),
+        )
         return [user_of(row) for row in rows]
 
     async def any(self) -> bool:
@@ -198,6 +222,15 @@ class Users:
     async def _one(self, condition: str, value: str) -> User | None:
         rows = await self._database.rows(f"SELECT {_COLUMNS} FROM users u WHERE {condition}", value)
         return user_of(rows[0]) if rows else None
+
+
+_SHOWN: dict[Shown, str] = {"all": "1 = 1", "admins": "u.is_admin = 1", "suspended": "u.suspended_at IS NOT NULL"}
+
+
+def pattern_of(text: str) -> str:
+    """What LIKE takes for whatever has `text` in it, escaped by a backslash. Databases refuse very long ones."""
+    escaped = text[:_LONGEST_TEXT].lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
 
 
 # For `$2`: he is no admin, or another one is there.

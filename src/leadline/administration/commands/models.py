@@ -94,12 +94,21 @@ async def price_model(
     would be at that date. Without any nothing changes."""
     section = await _section(instance, name)
     if changes:
-        at = None if effective_from is None else _moment(effective_from)
-        before = instance.prices.at(section.name, instance.prices.clock() if at is None else at)
-        await instance.prices.record(section.name, _changed(before, changes), at, "command", actor)
+        at, prices = priced(instance, section.name, changes, effective_from)
+        await instance.prices.record(section.name, prices, at, "command", actor)
     elif effective_from is not None:
         raise InvalidRequest("Name a price that changes then, such as --input 2.00.", "from")
     return {"name": section.name, **_prices(instance, section.name)}
+
+
+def priced(
+    instance: Instance, model: str, changes: Mapping[str, str], effective_from: str | None
+) -> tuple[int | None, Prices]:
+    """From when on, in microseconds (None: now), and the prices that `model` has then with the changes, of which
+    nothing is recorded. InvalidRequest where they cannot be."""
+    at = None if effective_from is None else _moment(effective_from)
+    before = instance.prices.at(model, instance.prices.clock() if at is None else at)
+    return at, _changed(before, changes)
 
 
 CHANGES: dict[str, Command] = {"models price": price_model}

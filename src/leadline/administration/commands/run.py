@@ -8,11 +8,13 @@ from leadline.administration.commands import (
     accounts,
     credits,
     database,
+    engines,
     explore,
     keys,
     management_keys,
     models,
     requests,
+    status,
     usage,
     users,
 )
@@ -20,7 +22,7 @@ from leadline.administration.commands.command import Command, Result
 from leadline.administration.instance import Instance
 from leadline.errors import InvalidRequest
 
-_PARTS = (accounts, users, keys, management_keys, credits, usage, explore, requests, models, database)
+_PARTS = (accounts, users, keys, management_keys, credits, usage, explore, requests, models, engines, database, status)
 READS: dict[str, Command] = {name: command for part in _PARTS for name, command in part.READS.items()}
 CHANGES: dict[str, Command] = {name: command for part in _PARTS for name, command in part.CHANGES.items()}
 

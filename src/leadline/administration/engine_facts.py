@@ -1,0 +1,73 @@
+"""What is to be known of each engine: for the pages of administrators, `leadline status` and `/metrics` alike."""
+
+from dataclasses import dataclass
+
+from leadline.administration.instance import Instance
+from leadline.administration.models import sections
+from leadline.config import EngineSection
+from leadline.engines.engine import NOT_STARTED, EngineStatus, Loadable
+
+_KINDS = {"llamacpp": "llama.cpp, embedded", "vllm": "vLLM", "openai": "OpenAI-compatible server"}
+# What the configuration says of an engine beside its name and kind, in words. Its keys are not among them.
+_CHOSEN = ("url", "weights", "projector", "context_tokens", "parallel_requests", "threads", "load")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """`running` and the tokens are sums over its `models`. `settings` are those that somebody chose. `contexts` are
+    tokens by model, where known."""
+
+    name: str
+    kind: str
+    status: EngineStatus
+    loadable: bool
+    models: tuple[str, ...]
+    running: int
+    tokens_per_second: float
+    tokens_by_second: tuple[int, ...]
+    contexts: tuple[int, ...]
+    settings: tuple[tuple[str, str], ...]
+
+    @property
+    def claimed_percent(self) -> int | None:
+        """What it claims of the memory that all embedded engines share."""
+        if not self.status.limit_bytes or self.status.claimed_bytes is None:
+            return None
+        return min(100, self.status.claimed_bytes * 100 // self.status.limit_bytes)
+
+
+def engine_facts(instance: Instance) -> list[EngineFacts]:
+    """Of each engine that the configuration names, or the default one."""
+    engine_sections, model_sections = sections(instance.config)
+    activity = instance.activity
+    found = []
+    for section in engine_sections:
+        models = tuple(one.name for one in model_sections if one.engine == section.name)
+        upstream = [one.upstream_model or one.name for one in model_sections if one.engine == section.name]
+        engine = instance.engines.get(section.name)
+        by_second = [activity.tokens_by_second(name) for name in models] if activity is not None else []
+        contexts = {engine.facts(name).context_tokens for name in upstream} if engine is not None else set()
+        found.append(
+            EngineFacts(
+                section.name,
+                _KINDS[section.kind],
+                NOT_STARTED if engine is None else engine.status,
+                isinstance(engine, Loadable),
+                models,
+                sum(map(activity.running, models)) if activity is not None else 0,
+                sum(map(activity.tokens_per_second, models)) if activity is not None else 0.0,
+                tuple(map(sum, zip(*by_second, strict=True))),
+                tuple(sorted(tokens for tokens in contexts if tokens is not None)),
+                _settings(section),
+            )
+        )
+    return found
+
+
+def _settings(section: EngineSection) -> tuple[tuple[str, str], ...]:
+    chosen = [(name.replace("_", " "), str(value)) for name in _CHOSEN if (value := getattr(section, name))]
+    if section.kind != "llamacpp":
+        return tuple(one for one in chosen if one[0] == "url")
+    if section.unload_after_seconds:
+        chosen.append(("unloaded after", f"{section.unload_after_seconds} s without a request"))
+    return tuple(chosen)
