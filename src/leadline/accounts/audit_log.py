@@ -12,6 +12,8 @@ from leadline.storage.database import Database, Row, Value, Write
 MOST_ROWS = 200
 # What is looked for beyond it is not looked at: databases refuse very long patterns.
 _LONGEST_TEXT = 500
+# Of a long log, so that a page costs the same whatever its age.
+_LOOKED_AT = 5_000
 Fields = Mapping[str, Value]
 
 
@@ -95,21 +97,27 @@ class AuditLog:
         return [_row_of(row) for row in found]
 
     async def actions(self, organisation_id: str | None) -> list[str]:
-        """The actions that the log has, by name."""
-        where, values = ("", ()) if organisation_id is None else (" WHERE organisation_id = $1", (organisation_id,))
-        found = await self._database.rows(f"SELECT DISTINCT action FROM audit_log{where} ORDER BY action", *values)
+        """The actions of the newest rows, by name."""
+        newest, values = _newest(organisation_id)
+        found = await self._database.rows(f"SELECT DISTINCT action FROM {newest} ORDER BY action", *values)
         return [action for (action,) in found]
 
     async def actors(self, organisation_id: str | None) -> list[tuple[str, str]]:
-        """Who is in the log: ids, and the names that they had last."""
-        where, values = ("", ()) if organisation_id is None else (" WHERE organisation_id = $1", (organisation_id,))
+        """Who is in the newest rows: ids, and the names that they had last."""
+        newest, values = _newest(organisation_id)
         found = await self._database.rows(
-            "SELECT a.actor, a.actor_name FROM audit_log a JOIN"
-            f" (SELECT MAX(id) AS last FROM audit_log{where} GROUP BY actor) l ON l.last = a.id"
+            "SELECT a.actor, a.actor_name FROM audit_log a"
+            f" JOIN (SELECT MAX(id) AS last FROM {newest} GROUP BY actor) l ON l.last = a.id"
             " ORDER BY a.actor_name, a.actor",
             *values,
         )
         return [(actor, name) for actor, name in found]
+
+
+def _newest(organisation_id: str | None) -> tuple[str, tuple[Value, ...]]:
+    """As many rows as are looked at for what a log has in it."""
+    where, values = ("", ()) if organisation_id is None else (" WHERE organisation_id = $1", (organisation_id,))
+    return f"(SELECT id, actor, action FROM audit_log{where} ORDER BY id DESC LIMIT {_LOOKED_AT}) newest", values
 
 
 def _row_of(row: Row) -> AuditRow:

@@ -64,3 +64,18 @@ async def test_pages_go_on_behind_the_last_row_in_either_order(log: AuditLog, ol
         pages += page
         last = page[-1].id
     assert pages == whole
+
+
+async def test_an_action_is_found_by_its_first_word_too_and_by_no_part_of_one(log: AuditLog):
+    assert await actions(log, AuditFilters(action="keys")) == ["keys change", "keys create"]
+    assert await actions(log, AuditFilters(action="keys change")) == ["keys change"]
+    assert await actions(log, AuditFilters(action="key")) == []
+    assert await actions(log, AuditFilters(action="keys c")) == []
+    assert await actions(log, AuditFilters(action="%")) == []
+
+
+async def test_a_log_says_who_and_what_is_in_it_and_nothing_of_others(log: AuditLog):
+    assert await log.actions("org_other") == ["keys create"]
+    assert await log.actors("org_other") == [(MARA.id, MARA.name)]
+    assert await log.actors("org_alice") == [(NOAH.id, NOAH.name), (MARA.id, MARA.name)]
+    assert await log.actions(None) == ["credits grant", "keys change", "keys create"]
