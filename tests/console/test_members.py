@@ -186,6 +186,20 @@ def test_no_organisation_invites_without_end(server: ScriptedServer, alice: Visi
     invite(alice)
 
 
+def test_nobody_is_mailed_invitations_all_day(server: ScriptedServer, alice: Visitor, monkeypatch) -> None:
+    for _ in range(5):
+        invite(alice)
+
+    again = alice.post("/members", email=BOB, role="viewer")
+    monkeypatch.setattr("leadline.administration.invitations.MOST_A_DAY", 6)
+    sixth, seventh = (alice.post("/members", email=f"{n}@northwind.example", role="viewer") for n in range(2))
+
+    assert (again.status_code, sixth.status_code, seventh.status_code) == (400, 303, 400)
+    assert "was invited 5 times in the last 24 hours" in text_of(again)
+    assert "Go on tomorrow" in text_of(seventh)
+    assert len(mails(server, BOB)) == 5
+
+
 def test_a_role_is_changed_and_holds_from_the_next_page_on(
     server: ScriptedServer, people: People, alice: Visitor
 ) -> None:

@@ -3,17 +3,21 @@
 from urllib.parse import urlencode
 
 from leadline.accounts.actor import Actor
-from leadline.accounts.audit_log import Fields, audited
+from leadline.accounts.audit_log import AuditFilters, Fields, audited
 from leadline.accounts.links import Link
 from leadline.accounts.organisations import Membership
 from leadline.accounts.roles import Role, role_of
 from leadline.accounts.users import normal_email, refuse_email
 from leadline.administration.instance import Instance
+from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.errors import InvalidRequest, NotFound, PermissionDenied
 from leadline.storage.database import Conflict
 
 # Of one organisation: invitations go out as mails to people who did not ask for them.
 MOST_WAITING = 100
+MOST_A_DAY = 100
+MOST_A_DAY_FOR_ONE = 5
+_INVITE = "members invite"
 
 
 async def invite(instance: Instance, actor: Actor, by: Membership, email: str, role: Role) -> str:
@@ -29,6 +33,7 @@ async def invite(instance: Instance, actor: Actor, by: Membership, email: str, r
     waiting = await instance.links.waiting("invite", by.organisation_id)
     if len([link for link in waiting if link.subject != email]) >= MOST_WAITING:
         raise InvalidRequest(f"{MOST_WAITING} invitations are waiting. Withdraw some of them first.", "email")
+    await _refuse_too_many(instance, by.organisation_id, email)
     return await _send(instance, actor, by, email, role)
 
 
@@ -57,6 +62,16 @@ async def _waiting(instance: Instance, organisation_id: str, link_id: str) -> Li
     raise NotFound("There is no such invitation.")
 
 
+async def _refuse_too_many(instance: Instance, organisation_id: str, email: str) -> None:
+    """Where the organisation invited so often in the last day that it must not do more of it."""
+    lately = AuditFilters(action=_INVITE, since=instance.keys.clock() - MICROSECONDS_PER_DAY)
+    rows = await instance.audit_log.rows(organisation_id, lately, limit=MOST_A_DAY)
+    if len(rows) >= MOST_A_DAY:
+        raise InvalidRequest(f"{MOST_A_DAY} invitations went out in the last 24 hours. Go on tomorrow.", "email")
+    if sum(row.subject == email for row in rows) >= MOST_A_DAY_FOR_ONE:
+        raise InvalidRequest(f"{email} was invited {MOST_A_DAY_FOR_ONE} times in the last 24 hours.", "email")
+
+
 async def _send(instance: Instance, actor: Actor, by: Membership, email: str, role: Role) -> str:
     facts = {"role": role, "by": actor.name}
     token, writes = instance.links.making("invite", email, facts, by.organisation_id)
@@ -68,7 +83,7 @@ async def _send(instance: Instance, actor: Actor, by: Membership, email: str, ro
     )
     mail = instance.outbox.putting(email, f"Join {by.organisation}", text, "invite")
     changes: tuple[Fields, Fields] = ({}, {"email": email, "role": role})
-    row = audited(instance.keys.clock(), actor, "members invite", email, changes, by.organisation_id)
+    row = audited(instance.keys.clock(), actor, _INVITE, email, changes, by.organisation_id)
     await instance.database.commit(*writes, mail, row)
     instance.outbox.look()
     return url

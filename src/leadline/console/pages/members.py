@@ -24,7 +24,6 @@ ROLE_MEANS: dict[Role, str] = {
 }
 # The link of a new invitation waits so long for its page.
 _LINK, _LINK_SECONDS = "invitation", 300
-_INVITE = "invite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,6 @@ async def show_invite(visit: Visit) -> Response:
 async def send_invite(visit: Visit) -> Response:
     """The invitation's link is shown on a page of its own, once."""
     form, instance = visit.form, visit.instance
-    instance.guard.attempt(_INVITE, form["email"], visit.address)
     try:
         url = await invite(instance, visit.actor, visit.organisation, form["email"], role_of(form["role"]))
     except InvalidRequest as error:
@@ -63,7 +61,6 @@ async def send_invite(visit: Visit) -> Response:
 
 async def renew_invitation(visit: Visit) -> Response:
     instance, link_id = visit.instance, visit.request.path_params["link"]
-    instance.guard.attempt(_INVITE, link_id, visit.address)
     email, url = await renew(instance, visit.actor, visit.organisation, link_id)
     return _show_once(visit, email, url)
 
