@@ -51,11 +51,12 @@ class Guard:
             ((purpose, "", network), _FREE_OF_ADDRESS, _LONGEST_OF_ADDRESS),
             ((purpose, subject, ""), _FREE_OF_SUBJECT, _LONGEST_OF_SUBJECT),
         )
-        counted = [(self._of(key, now), free, longest) for key, free, longest in limits]
-        not_before = max(attempts.not_before for attempts, _, _ in counted)
+        # What is refused leaves nothing behind: it costs its sender little, and would push out what is remembered.
+        not_before = max(self._known[key].not_before if key in self._known else 0 for key, _, _ in limits)
         if now < not_before:
             raise TooManyAttempts(-(-(not_before - now) // MICROSECONDS_PER_SECOND))
-        for attempts, free, longest in counted:
+        for key, free, longest in limits:
+            attempts = self._of(key, now)
             attempts.count, attempts.last_at = attempts.count + 1, now
             if attempts.count >= free:
                 seconds = min(longest, 2 ** min(attempts.count - free, 20))

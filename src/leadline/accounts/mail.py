@@ -66,6 +66,8 @@ async def send(smtp: Smtp, message: EmailMessage) -> None:
     named = url.username is not None
     await aiosmtplib.send(
         message,
+        # One, whatever else a header can be read as.
+        recipients=[str(message["To"])],
         hostname=url.hostname,
         port=url.port or (465 if secured else 587),
         username=unquote(url.username) if url.username is not None else None,

@@ -1,6 +1,5 @@
 """Who is there: people with an e-mail and a password. An e-mail belongs to one user and never changes by itself."""
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Any, Literal
 
 from leadline.accounts.actor import Actor
 from leadline.accounts.audit_log import audited
+from leadline.accounts.email_addresses import is_email
 from leadline.accounts.links import Links
 from leadline.accounts.passwords import SHORTEST, Passwords, refuse_password
 from leadline.accounts.sessions import Sessions
@@ -19,7 +19,6 @@ from leadline.storage.database import Conflict, Database, Write
 LONGEST_NAME = 200
 # The action of a sign-in in the audit log.
 SIGN_IN = "users sign-in"
-_EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,255}")
 _COLUMNS = (
     "u.id, u.email, u.name, u.created_at, u.verified_at, u.suspended_at, u.is_admin, u.totp_confirmed_at,"
     " u.last_signed_in_at"
@@ -298,7 +297,7 @@ def normal_email(email: str) -> str:
 
 
 def refuse_email(email: str) -> None:
-    if not _EMAIL.fullmatch(email):
+    if not is_email(email):
         raise InvalidRequest(f"{email[:100]!r} is not an e-mail address.", "email")
 
 

@@ -116,3 +116,12 @@ def test_attempts_are_forgotten_after_an_hour_and_memory_is_bounded(guard: Guard
         waits(guard, f"user{number}@example.com", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
 
     assert len(guard._known) == MOST_KNOWN
+
+
+def test_who_is_refused_makes_nobody_forget(guard: Guard) -> None:
+    while not waits(guard, address=THERE):
+        pass
+    for number in range(MOST_KNOWN):
+        waits(guard, email=f"{number}@example.com")
+
+    assert waits(guard, address=THERE) > 0
