@@ -79,6 +79,7 @@ class Scene:
     server: ScriptedServer
     reader: Reader
     folder: Path
+    management_key: str
 
     def programs(self, path: str) -> list[Program]:
         article = DOCS.article(path, self.reader)
@@ -87,7 +88,7 @@ class Scene:
 
     def environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        return kept | {"XAI_API_KEY": self.server.api_key}
+        return kept | {"XAI_API_KEY": self.server.api_key, "XAI_MANAGEMENT_KEY": self.management_key}
 
     def bash(self, texts: list[str], **more: str) -> str:
         """All in one shell, one after another, as a reader pastes them."""
@@ -138,7 +139,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     server = ScriptedServer(folder / "data", "100", scripts=scripts, engines={"sees": sees})
     reader = Reader.of(server.base_url, server.grpc_address, server.pipeline.catalog.models)
     assert (reader.model, reader.vision_model, reader.embedding_model) == ("knows", "sees", "embed")
-    yield Scene(server, reader, folder)
+    made = server.command("management-keys create", name="docs", email=None)
+    yield Scene(server, reader, folder, made["management_key"])
     server.stop()
 
 

@@ -10,20 +10,19 @@ from leadline.management.api import ROUTES
 from tests.conformance.management.conftest import Management, chat
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "management.md").read_text("utf-8")
-PROGRAMS = re.findall(r"```(bash|python)\n(.*?)```", DOCUMENT, re.DOTALL)
+PROGRAMS = re.findall(r"```(bash|python) \w+\n(.*?)```", DOCUMENT, re.DOTALL)
 DEADLINE_SECONDS = 60
 
 
 def test_its_programs_run(management: Management):
     server = management.server
     assert chat(server, server.api_key).status == 200
-    environment = os.environ | {"LEADLINE_URL": server.base_url, "LEADLINE_MANAGEMENT_KEY": management.key}
+    environment = os.environ | {"XAI_MANAGEMENT_KEY": management.key}
     told = []
     for language, program in PROGRAMS:
-        if program.startswith("export "):
-            continue  # it makes the key; tests of the command line run it
         # What is refused is a failure, whatever curl thinks of it.
         script = program.replace("curl -sS", "curl -sS --fail-with-body")
+        script = script.replace("http://localhost:8080", server.base_url)
         command = [sys.executable, "-W", "error", "-c"] if language == "python" else ["bash", "-euc"]
         done = subprocess.run(
             [*command, script], env=environment, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False

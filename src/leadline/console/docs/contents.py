@@ -46,6 +46,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         "Keys and credits",
         (
             _guide("keys", "API keys"),
+            _guide("management", "Management API"),
             _guide("credits", "Credits and charges"),
             _guide("limits", "Rate limits"),
             _guide("errors", "Errors"),
@@ -81,7 +82,8 @@ _OF_AN_INSTANCE = {
     "grpc.md": {
         '"localhost:8081"': '"{{grpc_address}}"{{grpc_plain}}',
         "smollm2-135m-instruct": "{{model}}",
-    }
+    },
+    "management.md": {"http://localhost:8080": "{{base_url}}"},
 }
 
 
