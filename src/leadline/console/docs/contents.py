@@ -68,6 +68,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             _guide("models", "Models on your machine"),
             _guide("engines", "vLLM and other engines"),
             _guide("mail", "E-mail"),
+            _guide("billing", "Payments and limits"),
             _guide("proxy", "TLS and proxies"),
             _guide("backup", "Backups"),
         ),
