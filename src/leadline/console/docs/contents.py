@@ -47,6 +47,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         (
             _guide("keys", "API keys"),
             _guide("management", "Management API"),
+            _guide("members", "Members and sign-in"),
             _guide("credits", "Credits and charges"),
             _guide("limits", "Rate limits"),
             _guide("errors", "Errors"),
