@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 import uvloop
 
+from leadline.accounts.actor import COMMAND_LINE
+from leadline.administration.billing import change_limits
 from leadline.chat.events import ChoiceFinished, Finished, Started, TextDelta, Usage
 from leadline.chat.request import ChatRequest
 from leadline.errors import CreditsHeld
 from leadline.ledger.books import Hold
 from leadline.ledger.ledger import Ledger
+from leadline.ledger.spend_limits import SpendLimits
+from leadline.money import Ticks
 from tests.proof import CHAT, DIALECTS, MESSAGES, ask, keep
 from tests.raw import DEADLINE_SECONDS, Answer
 from tests.scripted.engine import Stall, Step, prompt_tokens
@@ -25,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 BOTH = pytest.mark.parametrize("path", [CHAT, MESSAGES])
 BOTH_FORMS = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-BOUND = pytest.mark.parametrize("bound", ["credits", "cap"])
+BOUND = pytest.mark.parametrize("bound", ["credits", "cap", "limit"])
 
 CROWD = 500
 CENT_TICKS = 10**8
@@ -75,7 +79,7 @@ def using(tokens: int) -> Callable[[ChatRequest], Iterable[Step]]:
 
 @dataclass
 class Cent:
-    """A server, and a key that can spend one cent."""
+    """A server, and a key that can spend one cent: of credits, of its cap, or of the organisation's limit."""
 
     server: ScriptedServer
     path: str
@@ -133,7 +137,10 @@ def a_cent(data: Path, path: str, bound: str) -> Iterator[Cent]:
     try:
         server.engine.context_tokens = 10_000
         key = server.api_key
-        if bound != "credits":
+        if bound == "limit":
+            limits = SpendLimits(hard_ticks=Ticks(CENT_TICKS))
+            server.run(change_limits(server.instance, COMMAND_LINE, server.organisation_id, limits))
+        elif bound == "cap":
             key = server.command("keys create", name="capped", email=None, options={"cap": "0.01/month"})["api_key"]
         yield Cent(server, path, key, server.balance().balance_ticks)
     finally:
