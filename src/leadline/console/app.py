@@ -27,6 +27,7 @@ from leadline.console.pages import (
     management_keys,
     members,
     playground,
+    server,
     settings,
     two_factor,
 )
@@ -57,6 +58,7 @@ PAGES: tuple[Page, ...] = (
     *two_factor.PAGES,
     *management_keys.PAGES,
     *audit.PAGES,
+    *server.PAGES,
 )
 
 # CONTRACT, section 8. `style-src` has no exception: meters and bars are drawn as SVG.
