@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Literal
 
 from leadline.accounts.actor import Actor
@@ -109,6 +110,11 @@ class Users:
             return None
         user = user_of(rows[0][:-1])
         return user if user.suspended_at is None else None
+
+    async def password_mark(self, user_id: str) -> str:
+        """Another one for each password that the user had; empty where there is no such user."""
+        rows = await self._database.rows("SELECT password_hash FROM users WHERE id = $1", user_id)
+        return sha256(rows[0][0].encode()).hexdigest()[:20] if rows else ""
 
     async def signed_in(self, user: User, device: str, actor: Actor, also: Sequence[Write] = ()) -> None:
         """Remember when, where from (the actor's address) and on which device, with `also` in the same commit."""

@@ -73,6 +73,7 @@ _HEADERS = {
     "x-frame-options": "DENY",
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
 _access = logging.getLogger("leadline.access")
@@ -153,9 +154,13 @@ class Console:
             visitor = _admitted(visitor, whom)
         if request.method == "POST":
             if not page.signed:
-                _refuse_foreign(request)
+                _refuse_foreign(request, self._instance.base_url)
             if not page.reads_body:
-                visitor.form = await read_form(request)
+                form = await read_form(request)
+                # Once more: while it was sent, slowly perhaps, rights may have ended.
+                visitor = await self._visitor(guest)
+                visitor = visitor if whom == "everybody" else _admitted(visitor, whom)
+                visitor.form = form
         return await answer(visitor)
 
     def _find(self, request: Request) -> tuple[Page, dict[str, Any]]:
@@ -272,7 +277,7 @@ def _admitted(visitor: Guest, whom: Whom) -> SignedIn:
             assert_never(whom)
 
 
-def _refuse_foreign(request: Request) -> None:
+def _refuse_foreign(request: Request, base_url: str) -> None:
     """Forms come from our own pages: browsers say so in Sec-Fetch-Site, older ones in Origin."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
@@ -280,7 +285,8 @@ def _refuse_foreign(request: Request) -> None:
             raise ForeignForm
         return
     origin, host = request.headers.get("origin", ""), request.headers.get("host", "")
-    if not host or origin.partition("://")[2] != host:
+    scheme, _, named = origin.partition("://")
+    if not host or named != host or (base_url.startswith("https://") and scheme != "https"):
         raise ForeignForm
 
 

@@ -15,10 +15,11 @@ from leadline.accounts.sessions import Session
 from leadline.accounts.users import User
 from leadline.administration.instance import Instance
 from leadline.console.balance import Balance
-from leadline.console.cookies import Cookies
+from leadline.console.cookies import SESSION, Cookies
 from leadline.console.forms import EMPTY, Form
 from leadline.console.render import render
 from leadline.console.snippets import Host
+from leadline.errors import PermissionDenied
 from leadline.serving.pipeline import Pipeline
 
 NOTICE = "notice"
@@ -46,7 +47,8 @@ class Guest:
     cookies: Cookies = field(init=False)
 
     def __post_init__(self) -> None:
-        self.cookies = Cookies(self.request, self.instance.sealer, secure=self.base_url.startswith("https://"))
+        secure = self.base_url.startswith("https://")
+        self.cookies = Cookies(self.request, self.instance.sealer, secure, self.instance.keys.clock)
 
     @property
     def base_url(self) -> str:
@@ -144,3 +146,12 @@ class Visit(SignedIn):
 
     def may(self, permission: Permission) -> bool:
         return permission in PERMISSIONS[self.organisation.role]
+
+    async def refuse_if_gone(self, permission: Permission) -> None:
+        """PermissionDenied where the session, the membership or the role ended since the visitor was looked up: whoever
+        sends slowly does nothing any more by rights that he had."""
+        session = self.instance.sessions.find(self.cookies.get(SESSION) or "")
+        roles = {one.organisation_id: one.role for one in await self.instance.organisations.of_user(self.user.id)}
+        role = roles.get(self.organisation_id)
+        if session is None or role is None or permission not in PERMISSIONS[role]:
+            raise PermissionDenied("You may not do that here any more.")

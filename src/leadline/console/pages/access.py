@@ -72,7 +72,7 @@ async def sign_in(guest: Guest) -> Response:
         context = {"email": email, "next": following, "wrong": {"password": _WRONG}, "open": _open(guest)}
         return guest.render("login.html", 401, **context)
     if user.two_factor:
-        half = msgspec.json.encode([user.id, following, instance.keys.clock()])
+        half = msgspec.json.encode([user.id, following, await instance.users.password_mark(user.id)])
         guest.cookies.keep(_HALFWAY, half, _HALFWAY_SECONDS)
         return guest.redirect("/login/code")
     instance.guard.succeeded(_SIGN_IN, email, guest.address)
@@ -89,7 +89,9 @@ async def check_code(guest: Guest) -> Response:
     """The second factor: a code of the app, or a recovery code."""
     instance, half = guest.instance, _halfway(guest)
     user = None if half is None else await instance.users.get(half[0])
-    if half is None or user is None or user.suspended_at is not None:
+    # A password that was changed meanwhile is asked for again.
+    known = half is not None and await instance.users.password_mark(half[0]) == half[2]
+    if half is None or user is None or user.suspended_at is not None or not known:
         return guest.redirect("/login")
     instance.guard.attempt(_CODE, user.email, guest.address)
     if not await instance.two_factor.check(user, guest.form["code"]):
@@ -293,19 +295,17 @@ async def _enter(guest: Guest, user_id: str, path: str) -> Response:
         token = await guest.instance.sessions.open(user_id, guest.address, guest.agent)
     except SessionRefused:
         return guest.redirect("/login", "This account is suspended.", "warn")
+    if (before := guest.cookies.get(SESSION)) is not None:
+        # The browser forgets it now, and nobody else is to have it.
+        await guest.instance.sessions.close(before)
     guest.cookies.set(SESSION, token, SESSION_SECONDS)
     return guest.redirect(path)
 
 
-def _halfway(guest: Guest) -> tuple[str, str] | None:
-    """Who gave his password and not yet his code, and where he wants to go."""
+def _halfway(guest: Guest) -> tuple[str, str, str] | None:
+    """Who gave his password and not yet his code, where he wants to go, and the mark of the password."""
     kept = guest.cookies.open(_HALFWAY)
-    if kept is None:
-        return None
-    user_id, following, at = msgspec.json.decode(kept, type=tuple[str, str, int])
-    if guest.instance.keys.clock() - at > _HALFWAY_SECONDS * 1_000_000:
-        return None
-    return user_id, following
+    return None if kept is None else msgspec.json.decode(kept, type=tuple[str, str, str])
 
 
 async def _invited(guest: Guest, link: Link) -> dict[str, Any]:

@@ -78,6 +78,7 @@ async def answer(visit: Visit) -> Response:
     exchange = Exchange(visit.request.scope, visit.request.receive, _nothing_yet)
     try:
         asked = decode(await exchange.json_body(), Conversation)
+        await visit.refuse_if_gone("use")
         generation = await _admitted(visit, exchange, asked)
     except ClientGone:
         raise
