@@ -289,3 +289,33 @@ def test_every_change_is_in_the_audit_log(server: ScriptedServer, alice: Visitor
         f"keys {what}" for what in ("create", "change", "rotate", "disable", "enable", "revoke")
     ]
     assert {address for *_, address in mine} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    "scopes",
+    [
+        {"endpoints": ["none"], "models": ["none"]},
+        {"endpoints": ["chat"], "models": ["claude-x", "not-there-yet"]},
+        {"endpoints": [], "models": []},
+    ],
+)
+def test_a_form_that_is_sent_as_it_came_changes_no_scope(
+    server: ScriptedServer, alice: Visitor, scopes: dict[str, list[str]]
+) -> None:
+    server.command("keys create", name="scoped", email=None, options=scopes)
+    before = keys(server)["scoped"]
+    assert alice.get("/keys").status_code == 200
+    page = alice.get(f"/keys/{before.id}")
+    ticked = {
+        name: re.findall(rf'<input type="checkbox"[^>]*name="{name}"[^>]*value="([^"]*)"[^>]* checked', page.text)
+        for name in ("endpoints", "models")
+    }
+    assert ticked == scopes
+    saved = alice.post(f"/keys/{before.id}", {"name": "scoped", **ticked})
+    assert saved.status_code == 303
+    after = keys(server)["scoped"]
+    assert (after.endpoints, after.models) == (before.endpoints, before.models)
+    # What is nothing cannot be something beside it.
+    if "none" in scopes["endpoints"]:
+        mixed = alice.post(f"/keys/{before.id}", {"name": "scoped", "endpoints": ["none", "chat"]})
+        assert (mixed.status_code, "stands alone" in mixed.text) == (400, True)

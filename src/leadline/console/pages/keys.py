@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from starlette.responses import JSONResponse, Response
 
-from leadline.accounts.keys import ENDPOINTS, NO_LIMIT, ApiKey, KeyOptions, State
+from leadline.accounts.keys import ENDPOINTS, NO_LIMIT, NONE, ApiKey, KeyOptions, State
 from leadline.administration.commands.keys import chosen_options, key_name, overlap_of
 from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.console.page import Page
@@ -27,6 +27,8 @@ _ENDPOINT_NAMES = {
     "image": "Images",
     "files": "Files",
     "batch": "Batches",
+    # Of keys that were made for nothing: it stands alone, and new ones are not offered it.
+    "none": "Nothing at all",
 }
 _EXPIRIES = (("30d", "In 30 days"), ("90d", "In 90 days"), ("365d", "In a year"), ("", "Never"))
 _PERIODS = (("month", "a month"), ("week", "a week"), ("day", "a day"))
@@ -223,7 +225,7 @@ async def _one(
         wrong=wrong or {},
         in_use=_in_use(visit, key),
         overlaps=_OVERLAPS,
-        **_choices(visit),
+        **_choices(visit, key),
         endpoint_names=_ENDPOINT_NAMES,
         log=f"/log?{urlencode({'key': key.id})}",
         audit=f"/audit?{urlencode({'text': key.id})}",
@@ -243,11 +245,14 @@ async def _rows(visit: Visit) -> list[KeyRow]:
     return rows
 
 
-def _choices(visit: Visit) -> dict[str, Any]:
-    """What forms for keys offer."""
+def _choices(visit: Visit, key: ApiKey | None = None) -> dict[str, Any]:
+    """What forms for keys offer; for a key that is there also what it has and no other would be given, such as an
+    alias: what is not offered is not sent, and a scope of which nothing is left means all."""
+    endpoints, models = (key.endpoints, key.models) if key is not None else (frozenset[str](), frozenset[str]())
+    names = [model.name for model in visit.pipeline.catalog.models]
     return {
-        "endpoints": [(name, _ENDPOINT_NAMES[name]) for name in _ENDPOINT_NAMES if name in ENDPOINTS],
-        "models": [(model.name, model.name) for model in visit.pipeline.catalog.models],
+        "endpoints": [(name, told) for name, told in _ENDPOINT_NAMES.items() if name in ENDPOINTS | endpoints],
+        "models": [(name, name) for name in (*names, *sorted(models - {*names}))],
         "expiries": _EXPIRIES,
         "periods": _PERIODS,
     }
@@ -326,7 +331,7 @@ def _in_use(visit: Visit, key: ApiKey) -> bool:
 
 def _model_for(visit: Visit, key: ApiKey) -> str:
     """One that the key may ask, for the example."""
-    return visit.model if not key.models or visit.model in key.models else min(key.models)
+    return visit.model if not key.models or visit.model in key.models or key.models == NONE else min(key.models)
 
 
 def _show_once(visit: Visit, key: ApiKey, text: str) -> Response:
