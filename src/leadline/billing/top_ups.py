@@ -110,10 +110,11 @@ class TopUps:
         return top_up
 
     async def pending(self, organisation_id: str, cents: int) -> TopUp | None:
-        """The newest of this amount that is begun and not paid, whose payment page is still open for a while."""
+        """The newest of this amount that is begun and not paid, whose payment page, if it has one, is still open for a
+        while."""
         rows = await self._database.rows(
-            f"{_TOP_UPS} WHERE organisation_id = $1 AND cents = $2 AND credited_at IS NULL AND session_id IS NOT NULL"
-            " AND created_at > $3 ORDER BY created_at DESC, id DESC LIMIT 1",
+            f"{_TOP_UPS} WHERE organisation_id = $1 AND cents = $2 AND credited_at IS NULL AND created_at > $3"
+            " ORDER BY created_at DESC, id DESC LIMIT 1",
             *(organisation_id, cents, self._clock() - _OPEN_FOR),
         )
         return TopUp(*rows[0]) if rows else None
@@ -174,8 +175,18 @@ class TopUps:
         )
         await self._take_back(lost.payment, lost.because)
 
+    async def take_rest_back(self) -> None:
+        """What running requests held when it was lost. Called about once a minute."""
+        rows = await self._database.rows(
+            "SELECT t.payment FROM top_ups t JOIN (SELECT payment, SUM(cents) AS cents FROM payment_losses"
+            " GROUP BY payment) lost ON lost.payment = t.payment"
+            " WHERE t.lost_cents < t.cents AND t.lost_cents < lost.cents"
+        )
+        for (payment,) in rows:
+            await self._take_back(payment, "refund or dispute")
+
     async def _take_back(self, payment: str, because: str) -> None:
-        """Until the top-up knows of all that was lost of its payment."""
+        """Until the top-up knows of all that was lost of its payment, or what is left of that is held."""
         while True:
             top_up = await self._find("payment", payment)
             if top_up is None or top_up.credited_at is None:
@@ -183,10 +194,18 @@ class TopUps:
             [(lost,)] = await self._database.rows(
                 "SELECT COALESCE(SUM(cents), 0) FROM payment_losses WHERE payment = $1", payment
             )
-            lost_cents = min(lost, top_up.cents)
-            if lost_cents <= top_up.lost_cents:
+            cents = self._within_reach(top_up, min(lost, top_up.cents) - top_up.lost_cents)
+            if cents <= 0:
                 return
-            await self._adjust(top_up, lost_cents, f"{because} of payment {payment}")
+            await self._adjust(top_up, top_up.lost_cents + cents, f"{because} of payment {payment}")
+
+    def _within_reach(self, top_up: TopUp, cents: int) -> int:
+        """As much of it as can be settled now. What running requests hold has to wait for their end; what is not there
+        at all will never come back."""
+        balance = self._ledger.balance(top_up.organisation_id)
+        if balance.available_ticks < min(cents * TICKS_PER_CENT, balance.balance_ticks):
+            return balance.available_ticks // TICKS_PER_CENT
+        return cents
 
     async def _adjust(self, top_up: TopUp, lost_cents: int, reason: str) -> None:
         ticks = (lost_cents - top_up.lost_cents) * TICKS_PER_CENT

@@ -23,6 +23,7 @@ async def keep_house(instance: Instance, pipeline: Pipeline) -> None:
             await instance.keys.write_last_used()
             await instance.sessions.write_seen()
             await instance.management_keys.write_last_used()
+            await instance.billing.top_ups.take_rest_back()
             await instance.billing.alerts.look(instance.base_url)
             if seconds >= _PRUNE_EVERY_SECONDS:
                 seconds = 0

@@ -15,7 +15,7 @@ from leadline.ledger.books import Entry
 from leadline.money import usd
 from tests.unit.billing.conftest import ALICE, BASE_URL, Office
 from tests.unit.conftest import Commits
-from tests.unit.ledger.scenes import DAY, HOUR, at
+from tests.unit.ledger.scenes import DAY, HOUR, at, finished
 
 REFUND = Lost("ch_1", "pi_1", 2_000, "refund")
 
@@ -190,6 +190,37 @@ async def test_refunds_in_parts_are_taken_back_once_each_however_they_arrive(off
     await asyncio.gather(*(office.top_ups.lose(part) for part in parts * 5))
 
     assert sum(cents for _, cents in await lines(office)) == 2_000 - 800
+    await in_order(office)
+
+
+async def test_what_running_requests_hold_is_taken_back_when_they_have_ended(office: Office) -> None:
+    await office.top_ups.credit(paid(await begun(office)), BASE_URL)
+    running = [office.hold("8"), office.hold("3.005")]
+    for one in running:
+        office.ledger.reserve(one)
+
+    steps = []
+    for ended in (None, *running):
+        if ended is None:
+            await office.top_ups.lose(REFUND)
+        else:
+            await office.ledger.settle(ended, finished(ended, usd("1"), at=office.clock.now))
+        for _ in range(2):
+            await office.top_ups.take_rest_back()
+        steps.append(office.ledger.balance(office.organisation_id).available_ticks)
+
+    assert steps == [usd("0.005"), usd("0.005"), 0]
+    assert await lines(office) == [
+        ("grant", 2_000),
+        ("adjustment", -899),
+        ("charge", -100),
+        ("adjustment", -700),
+        ("charge", -100),
+        ("adjustment", -201),
+    ]
+    await office.grant("5")
+    await office.top_ups.take_rest_back()
+    assert office.ledger.balance(office.organisation_id).available_ticks == usd("5")
     await in_order(office)
 
 
