@@ -31,6 +31,8 @@ PREFIX = "/management"
 _DEADLINE_SECONDS = 60.0
 # Calls that put many numbers together: they share the processor with the streams of others.
 _HEAVY_AT_ONCE = 2
+# Clients are told no longer wait.
+_LONGEST_RETRY_SECONDS = 60
 _access = logging.getLogger("leadline.access")
 
 
@@ -45,6 +47,7 @@ class ManagementApi:
     instance: Instance
     pipeline: Pipeline
     heavy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_HEAVY_AT_ONCE))
+    one_by_one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -76,7 +79,7 @@ class ManagementApi:
         key = self.instance.management_keys.authenticate(exchange.api_key(), address)
         await self._refuse_unless_entitled(key)
         (operation, endpoint), names = _route(exchange)
-        call = Call(self.instance, self.pipeline, exchange, key, address, self.heavy, names)
+        call = Call(self.instance, self.pipeline, exchange, key, address, self.heavy, self.one_by_one, names)
         if operation and not key.permits(operation):
             raise PermissionDenied(
                 f"The management key “{key.name}” may not use {operation}. Its ACLs need {ACL_PREFIX}{operation}."
@@ -143,7 +146,7 @@ async def _refuse(exchange: Exchange, error: LeadlineError) -> int:
     if error.should_retry is not None:
         headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
     if error.retry_after_seconds is not None:
-        headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
+        headers.append((b"retry-after", b"%d" % min(error.retry_after_seconds, _LONGEST_RETRY_SECONDS)))
     if isinstance(error, WrongMethod):
         headers.append((b"allow", error.allowed.encode()))
     if not exchange.started:

@@ -9,9 +9,10 @@ from datetime import UTC, date, datetime
 
 from leadline.administration.billing import change_details, change_limits
 from leadline.billing.receipts import BillingDetails, Receipt
+from leadline.billing.stripe_checkout import StripeCheckout
 from leadline.billing.top_ups import LEAST_CENTS, MOST_CENTS, TopUp
 from leadline.clock import MICROSECONDS_PER_DAY, day_of, first_day, next_first_day
-from leadline.errors import InvalidRequest, NotFound
+from leadline.errors import InvalidRequest, NotFound, Unavailable
 from leadline.ledger.analytics import Analytics
 from leadline.ledger.balance_changes import balance_changes
 from leadline.ledger.books import Entry
@@ -209,18 +210,31 @@ async def top_up(call: Call) -> Json:
     amount = (await call.body(_TopUp)).amount.val
     text = str(amount).removeprefix("-")
     cents = integer_of(text, "amount.val", MOST_CENTS)
-    billing, instance = call.instance.billing, call.instance
+    billing = call.instance.billing
     if billing.checkout is None:
         raise InvalidRequest("This server takes no payments: [stripe] is not set up. An administrator grants credits.")
     if cents < LEAST_CENTS:
         raise InvalidRequest(f"amount.val must be {LEAST_CENTS} to {MOST_CENTS} cents.", "amount.val")
-    begun = await billing.top_ups.pending(call.organisation_id, cents)
-    if begun is None:
+    async with call.one_by_one:
+        known = await billing.top_ups.pending(call.organisation_id, cents)
+        begun = known or await billing.top_ups.begin(call.organisation_id, cents, call.actor)
+    try:
+        url = await _payment_page(call, billing.checkout, begun)
+    except Unavailable:
+        if known is None:
+            raise
+        # Something of it has changed since, such as the address of this server: another page is opened.
         begun = await billing.top_ups.begin(call.organisation_id, cents, call.actor)
-    payer = await instance.users.get(begun.user_id)
-    session_id, url = await billing.checkout.open(begun, payer.email if payer is not None else "", instance.base_url)
-    await billing.top_ups.remember_session(begun, session_id)
+        url = await _payment_page(call, billing.checkout, begun)
     return {"change": _pending(call, begun) | {"checkoutUrl": url}}
+
+
+async def _payment_page(call: Call, checkout: StripeCheckout, begun: TopUp) -> str:
+    payer = await call.instance.users.get(begun.user_id)
+    email = payer.email if payer is not None else ""
+    session_id, url = await checkout.open(begun, email, call.instance.base_url)
+    await call.instance.billing.top_ups.remember_session(begun, session_id)
+    return url
 
 
 def _pending(call: Call, begun: TopUp) -> Json:

@@ -24,7 +24,8 @@ _Body = TypeVar("_Body")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`names` are what the path names, such as `api_key_id`. What takes long waits for its turn at `heavy`."""
+    """`names` are what the path names, such as `api_key_id`. What takes long waits for its turn at `heavy`, what must
+    not happen twice at once waits at `one_by_one`."""
 
     instance: Instance
     pipeline: Pipeline
@@ -32,6 +33,7 @@ class Call:
     key: ManagementKey
     address: str
     heavy: asyncio.Semaphore
+    one_by_one: asyncio.Lock
     names: dict[str, str] = field(default_factory=dict)
 
     @property

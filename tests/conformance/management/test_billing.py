@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -169,6 +170,29 @@ def test_a_top_up_opens_one_payment_page_until_it_is_paid(management: Management
     assert other["checkoutUrl"] != first["checkoutUrl"]
     # Only what was paid is credit.
     assert management.server.balance().balance_ticks == usd("10")
+
+
+def test_top_ups_that_come_at_once_open_one_payment_page(management: Management, stripe: ScriptedStripe):
+    def ask(_: int) -> str:
+        return str(
+            management.ask("POST", f"{TEAM}/prepaid/top-up", {"amount": {"val": "700"}})["change"]["checkoutUrl"]
+        )
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(ask, range(8)))) == 1
+    assert len(stripe.sessions) == 1
+
+
+def test_a_payment_page_that_cannot_be_opened_again_is_opened_anew(management: Management, stripe: ScriptedStripe):
+    def ask() -> Any:
+        return management.answer("POST", f"{TEAM}/prepaid/top-up", {"amount": {"val": "700"}})
+
+    first = ask().json()["change"]["checkoutUrl"]
+    stripe.failures = 1
+    second = ask().json()["change"]["checkoutUrl"]
+    assert first != second
+    stripe.failures = 2
+    assert ask().status_code == 503
 
 
 def test_what_is_no_amount_is_named(management: Management, stripe: ScriptedStripe):
