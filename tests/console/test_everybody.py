@@ -36,7 +36,7 @@ CLOSED = {"/organisation/new"}
 
 def of_an_organisation(page: Page) -> bool:
     """Whether its path names something that an organisation has."""
-    return "{" in page.path and "{model}" not in page.path and page.whom != "everybody"
+    return "{" in page.path and "{model" not in page.path and page.whom != "everybody"
 
 
 class Everybody:

@@ -24,12 +24,16 @@ from leadline.console.pages import (
     billing,
     home,
     keys,
+    limits,
+    log,
     management_keys,
     members,
+    models,
     playground,
     server,
     settings,
     two_factor,
+    usage,
 )
 from leadline.console.static import serve_static
 from leadline.console.visit import Guest, SignedIn, Visit
@@ -52,6 +56,10 @@ PAGES: tuple[Page, ...] = (
     *billing.PAGES,
     *home.PAGES,
     *keys.PAGES,
+    *usage.PAGES,
+    *log.PAGES,
+    *limits.PAGES,
+    *models.PAGES,
     *playground.PAGES,
     *members.PAGES,
     *settings.PAGES,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from markupsafe import Markup
 
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND, rfc3339
-from leadline.money import TICKS_PER_USD
+from leadline.money import TICKS_PER_USD, show_usd
 
 _SCALES = ((1_000_000_000, "B"), (1_000_000, "M"))
 _STEPS = (
@@ -46,6 +46,36 @@ def day(microseconds: int) -> Markup:
     """The day in UTC of a moment."""
     moment = _moment(microseconds)
     return _time(microseconds, f"{moment.day} {moment:%b %Y}")
+
+
+def usd5(ticks: int) -> str:
+    """Dollars exactly, with five decimals at least: in lists, where amounts are small and stand below each other."""
+    text = show_usd(ticks)
+    whole, _, decimals = text.partition(".")
+    return f"{whole}.{decimals.ljust(5, '0')}"
+
+
+def second(microseconds: int) -> Markup:
+    """A moment in UTC, to the second, for lists whose rows are close together; the year where it is another one."""
+    moment = _moment(microseconds)
+    year = "" if moment.year == datetime.now(UTC).year else f" {moment.year}"
+    return _time(microseconds, f"{moment.day} {moment:%b}{year}, {moment:%H:%M:%S}")
+
+
+def took(milliseconds: int) -> str:
+    """How long something took."""
+    if milliseconds < 1000:
+        return f"{milliseconds} ms"
+    seconds = milliseconds / 1000
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min" + (f" {rest} s" if rest else "")
+
+
+def per_million(ticks: int) -> str:
+    """A price: dollars per million tokens, of ticks per token."""
+    return show_usd(ticks * 1_000_000)
 
 
 def ago(microseconds: int, now: int) -> Markup:

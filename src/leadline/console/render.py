@@ -37,9 +37,13 @@ def environment_of(loader: jinja2.BaseLoader) -> jinja2.Environment:
     environment.filters |= {
         "usd": show_usd,
         "usd2": formats.usd2,
+        "usd5": formats.usd5,
         "tokens": formats.tokens,
         "when": formats.when,
         "day": formats.day,
+        "second": formats.second,
+        "took": formats.took,
+        "per_million": formats.per_million,
         "ago": lambda microseconds: formats.ago(microseconds, now_microseconds()),
     }
     environment.globals |= {"static": ASSETS.url, "icon": _icon, "navigation": NAVIGATION}

@@ -72,6 +72,26 @@ def snippets(ask: Ask, host: Host) -> list[Snippet]:
     ]
 
 
+def asking(model: str, endpoint: Literal["embeddings", "completions"], host: Host) -> list[Snippet]:
+    """How to ask a model that does not chat, in curl and Python."""
+    name, text = ("input", "The sea is wide.") if endpoint == "embeddings" else ("prompt", "The sea is")
+    read = "data[0].embedding[:8]" if endpoint == "embeddings" else "choices[0].text"
+    body = _JSON.write({"model": model, name: text})
+    curl = (
+        f"curl -s {host.base_url}/v1/{endpoint} \\\n"
+        f'  -H "Authorization: Bearer ${KEY_VARIABLE}" \\\n'
+        '  -H "Content-Type: application/json" \\\n'
+        f"  -d {_quoted(body)}\n"
+    )
+    client = _python_arguments({"base_url": f"{host.base_url}/v1"}, first=f'api_key=os.environ["{KEY_VARIABLE}"]')
+    python = (
+        f"import os\n\nfrom openai import OpenAI\n\nclient = OpenAI({client})\n\n"
+        f"answer = client.{endpoint}.create({_python_arguments({'model': model, name: text})})\n"
+        f"print(answer.{read})\n"
+    )
+    return [Snippet("curl", "shell", curl), Snippet("Python", "python", python)]
+
+
 def _curl(ask: Ask, host: Host) -> str:
     body = _JSON.write({"model": ask.model, **ask.settings, **_form(ask), "messages": _openai_messages(ask)})
     flags = "-sN" if ask.stream else "-s"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from leadline.storage.database import Value
+from leadline.storage.database import Database, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +32,19 @@ class MeterFilter:
         for column, wanted in (("model", self.models), ("key_id", self.keys), ("endpoint", self.endpoints)):
             if wanted:
                 yield column, wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """What an organisation ever asked."""
+
+    models: tuple[str, ...]
+    endpoints: tuple[str, ...]
+
+
+async def metered(database: Database, organisation_id: str) -> Metered:
+    """The models and endpoints of its meters, by their names."""
+    rows = await database.rows(
+        "SELECT DISTINCT model, endpoint FROM meters WHERE organisation_id = $1", organisation_id
+    )
+    return Metered(*(tuple(sorted({row[column] for row in rows})) for column in (0, 1)))

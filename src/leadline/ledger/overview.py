@@ -1,16 +1,20 @@
 """What was used, at a glance: the last day, how long the credits last, and what each key did in two weeks."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, day_of
 from leadline.ids import first_uuid_at
-from leadline.ledger.usage import LOG_STATUSES
-from leadline.storage.database import Database
+from leadline.ledger.usage import LOG_STATUSES, index_records
+from leadline.storage.database import Database, DatabaseUnusable, Value
 
 SPARK_DAYS = 14
 _BURN_DAYS = 7
 # Limited requests are counted one by one, and no further than this.
 MOST_LIMITED = 10_000
+# The same, of one hour.
+MOST_LIMITED_AN_HOUR = 1_000
+HOURS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,28 @@ async def last_day(database: Database, organisation_id: str, now: int) -> LastDa
     )
     requests, tokens, cost_ticks, failed, refused = sums
     return LastDay(requests, tokens, cost_ticks, failed, refused, limited)
+
+
+async def limited_by_hour(database: Database, organisation_id: str, now: int) -> tuple[int, ...]:
+    """How many requests were rate limited in each of the last 24 hours, the present one last; of each hour
+    MOST_LIMITED_AN_HOUR + 1 where it is more than that."""
+    with suppress(DatabaseUnusable):
+        await database.together(index_records, None)
+    last = now // MICROSECONDS_PER_HOUR
+    bounds = [str(first_uuid_at(hour * MICROSECONDS_PER_HOUR)) for hour in range(last - HOURS + 1, last + 2)]
+    values: tuple[Value, ...] = (organisation_id, LOG_STATUSES.index("rate limited"), MOST_LIMITED_AN_HOUR + 1, *bounds)
+    counted = " UNION ALL ".join(
+        f"SELECT {hour} AS hour, COUNT(*) AS limited FROM (SELECT 1 FROM met m JOIN records_of r ON r.meter_id = m.id"
+        f" WHERE r.outcome = $2 AND r.request_id >= ${hour + 4} AND r.request_id < ${hour + 5} LIMIT $3) of_{hour}"
+        for hour in range(HOURS)
+    )
+    rows = await database.rows(
+        "WITH met AS (SELECT m.id FROM meters m WHERE m.organisation_id = $1 AND EXISTS (SELECT 1 FROM records_of r"
+        f" WHERE r.meter_id = m.id AND r.outcome = $2 AND r.request_id >= $4)) SELECT hour, limited FROM ({counted})"
+        " hours ORDER BY hour",
+        *values,
+    )
+    return tuple(limited for _, limited in rows)
 
 
 async def burn(database: Database, organisation_id: str, available_ticks: int, now: int) -> Burn:

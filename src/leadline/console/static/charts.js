@@ -11,8 +11,14 @@ export function colour(name) {
 
 const drawn = new Map();
 
+const TICKS_PER_USD = 1e10;
+
+// Small amounts keep two figures that say something; "ticks" come exactly as they were charged.
 function amount(value, unit) {
-  return unit === "$" ? `$${value.toFixed(2)}` : value.toLocaleString("en");
+  if (unit !== "$" && unit !== "ticks") return value.toLocaleString("en");
+  const usd = unit === "ticks" ? value / TICKS_PER_USD : value;
+  const decimals = usd === 0 ? 2 : Math.min(10, Math.max(2, 1 - Math.floor(Math.log10(Math.abs(usd)))));
+  return `$${usd.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: decimals })}`;
 }
 
 function datasets(series) {
