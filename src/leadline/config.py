@@ -1,5 +1,6 @@
 """The configuration: `leadline.toml`, overridden by `LEADLINE_SECTION__KEY`. Read once; nothing else reads it."""
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -26,7 +27,10 @@ class ConfigurationError(LeadlineError):
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`trusted_proxies` are addresses and networks whose word on where a request came from is taken."""
+
     public_url: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
 
 
 class DatabaseSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -322,6 +326,7 @@ def _check(config: Config) -> None:
     if (config.grpc.tls_certificate is None) != (config.grpc.tls_private_key is None):
         raise ConfigurationError("[grpc] needs both of tls_certificate and tls_private_key, or neither.")
     _check_credits(config.credits)
+    _check_proxies(config.server.trusted_proxies)
     _check_mail(config)
     engines = [engine.name for engine in config.engines]
     models = [model.name for model in config.models]
@@ -349,6 +354,16 @@ def _check_engine(engine: EngineSection) -> None:
         raise ConfigurationError(f"engine {engine.name!r} is remote and takes no weights.")
     if engine.kind != "llamacpp" and engine.projector is not None:
         raise ConfigurationError(f"engine {engine.name!r} is remote and takes no projector.")
+
+
+def _check_proxies(proxies: tuple[str, ...]) -> None:
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            raise ConfigurationError(
+                f"server.trusted_proxies: {proxy!r} is no address or network such as '127.0.0.1' or '10.0.0.0/8'."
+            ) from None
 
 
 def _check_mail(config: Config) -> None:

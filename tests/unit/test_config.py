@@ -163,6 +163,10 @@ def test_a_file_that_is_no_toml_is_refused_by_its_name(path: Path, content: byte
             "leadline.toml:2: 'accounts.sign_up' is wrong: invalid enum value 'yes'.",
         ),
         (
+            '[server]\ntrusted_proxies = ["*"]\n',
+            "server.trusted_proxies: '*' is no address or network such as '127.0.0.1' or '10.0.0.0/8'.",
+        ),
+        (
             '[accounts]\nemail_domains = ["@North.example"]\n',
             "accounts.email_domains: '@North.example' is no domain such as 'northwind.example'.",
         ),

@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,7 +145,7 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         mails = instance.outbox.deliver()
         for duty in (pipeline.running.watch(), keep_house(instance, pipeline), batches.work(), mails):
             stack.push_async_callback(_cancelled, asyncio.create_task(duty))
-        server = _http_server(create_app(instance, pipeline))
+        server = _http_server(create_app(instance, pipeline), instance.config.server.trusted_proxies)
         stack.enter_context(server.stopped_by_signals())
         rpcs = await GrpcServer.start(pipeline, _hosts(options), _grpc_port(options), instance.config.grpc)
         draining = asyncio.create_task(_drain(rpcs, batches, server))
@@ -183,7 +183,7 @@ async def _serve_management(
         sockets = _listen(replace(options, port=port))
     except PortInUse:
         raise PortInUse(f"Port {port} of [management] port is in use by another program. Set another one.") from None
-    server = _http_server(ManagementApi(instance, pipeline))
+    server = _http_server(ManagementApi(instance, pipeline), instance.config.server.trusted_proxies)
 
     async def serving() -> None:
         running = asyncio.create_task(server.serve(sockets))
@@ -199,7 +199,7 @@ async def _serve_management(
     return asyncio.create_task(serving()), f"http://localhost:{sockets[0].getsockname()[1]}"
 
 
-def _http_server(app: Any) -> _Server:
+def _http_server(app: Any, trusted_proxies: Sequence[str]) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
@@ -209,7 +209,9 @@ def _http_server(app: Any) -> _Server:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            # Where everybody seems to come from the proxy, one who guesses passwords makes everybody wait.
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=list(trusted_proxies),
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
     )
