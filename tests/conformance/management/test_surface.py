@@ -209,7 +209,7 @@ QUERIES = st.lists(
 )
 
 
-@settings(max_examples=600)
+@settings(max_examples=6 * settings.default.max_examples)
 @given(place=st.sampled_from(sorted(ROUTES)), data=st.data())
 def test_nothing_that_is_sent_is_our_fault(shared_server: Management, place: tuple[str, str], data: st.DataObject):
     method, path = place
