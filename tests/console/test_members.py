@@ -47,7 +47,7 @@ def test_an_invitation_is_shown_once_mailed_and_listed(server: ScriptedServer, a
     assert (again.status_code, again.headers["location"]) == (303, "/members")
     [mail] = mails(server, BOB)
     assert path in mail.text
-    assert "alice@northwind.example invites you to Northwind" in mail.text
+    assert "alice@northwind.example invites you to join Northwind" in mail.text
     listed = text_of(alice.get("/members"))
     assert "Invitations" in listed
     assert BOB in listed

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, Clock, now_microseconds
 from leadline.errors import Refused
@@ -153,6 +154,11 @@ class Links:
         await self._database.commit(
             Write("DELETE FROM links WHERE expires_at < $1", (self._clock() - _KEPT,), rows=None)
         )
+
+
+def link_url(base_url: str, kind: Kind, token: str) -> str:
+    """Where a link is, at the address by which people reach this server."""
+    return f"{base_url}/{kind}?{urlencode({'token': token})}"
 
 
 _SELECT = "SELECT id, kind, subject, organisation_id, facts, created_at, expires_at FROM links"

@@ -1,24 +1,22 @@
 """People: who is there, who is invited, what they may do, and links that are handed to them."""
 
-from urllib.parse import urlencode
-
 from leadline.accounts.actor import Actor
-from leadline.accounts.audit_log import Fields, audited
-from leadline.accounts.links import Kind, Links
-from leadline.accounts.organisations import Organisation
+from leadline.accounts.audit_log import audited
+from leadline.accounts.links import Kind, link_url
+from leadline.accounts.organisations import Membership
 from leadline.accounts.roles import Role, role_of
-from leadline.accounts.users import User, normal_email, refuse_email
+from leadline.accounts.users import User, normal_email
 from leadline.administration.commands.accounts import change_email
 from leadline.administration.commands.command import Command, Result
 from leadline.administration.instance import Instance
+from leadline.administration.invitations import invite, withdraw
 from leadline.clock import rfc3339
-from leadline.errors import InvalidRequest, NotFound, PermissionDenied
-from leadline.storage.database import Conflict
+from leadline.errors import InvalidRequest
 
 
 def link_to(instance: Instance, kind: Kind, token: str) -> str:
     """The URL of a link, on the host that the configuration names."""
-    return f"{instance.base_url}/{kind}?{urlencode({'token': token})}"
+    return link_url(instance.base_url, kind, token)
 
 
 async def list_users(instance: Instance) -> Result:
@@ -38,25 +36,10 @@ async def invite_user(
 ) -> Result:
     """Mail a link with which the owner of `email` joins, and give it as well. `organisation` is an id, or a member's
     e-mail; `acting` is the actor's role there. A further invitation is in the place of the one before."""
-    joined, email, chosen = await instance.organisations.of_email(organisation), normal_email(email), role_of(role)
-    refuse_email(email)
-    if chosen == "owner" and acting != "owner":
-        raise PermissionDenied("Only an owner invites owners.")
-    user = await instance.users.find(email)
-    if user is not None and any(
-        one.organisation_id == joined.id for one in await instance.organisations.of_user(user.id)
-    ):
-        raise InvalidRequest(f"{email} is a member already.", "email")
-    token, writes = instance.links.making("invite", email, {"role": chosen, "invited_by": actor.name}, joined.id)
-    url = link_to(instance, "invite", token)
-    invited: Fields = {"email": email, "role": chosen}
-    await instance.database.commit(
-        *writes,
-        instance.outbox.putting(email, f"Join {joined.name}", _invitation(instance, joined, chosen, url), "invite"),
-        audited(instance.keys.clock(), actor, "members invite", email, ({}, invited), joined.id),
-    )
-    instance.outbox.look()
-    return {"email": email, "role": chosen, "organisation_id": joined.id, "organisation": joined.name, "link": url}
+    joined, chosen = await instance.organisations.of_email(organisation), role_of(role)
+    url = await invite(instance, actor, Membership(joined.id, joined.name, acting), email, chosen)
+    told = {"email": normal_email(email), "role": chosen, "organisation_id": joined.id, "organisation": joined.name}
+    return told | {"link": url}
 
 
 async def withdraw_invitation(
@@ -64,19 +47,8 @@ async def withdraw_invitation(
 ) -> Result:
     """The link of this id, which is among the organisation's, does not work any more."""
     joined = await instance.organisations.of_email(organisation)
-    found = [link for link in await instance.links.open("invite", joined.id) if link.id == link_id]
-    if not found:
-        raise NotFound("There is no such invitation.")
-    [link] = found
-    invited: Fields = {"email": link.subject, "role": str(link.facts["role"])}
-    try:
-        await instance.database.commit(
-            Links.withdrawing(link_id, joined.id),
-            audited(instance.keys.clock(), actor, "members withdraw", link.subject, (invited, {}), joined.id),
-        )
-    except Conflict:
-        raise NotFound("There is no such invitation.") from None
-    return {"email": link.subject, "organisation_id": joined.id}
+    email = await withdraw(instance, actor, Membership(joined.id, joined.name, "owner"), link_id)
+    return {"email": email, "organisation_id": joined.id}
 
 
 async def change_role(
@@ -163,10 +135,3 @@ def _user(user: User) -> Result:
 
 def _date(microseconds: int | None) -> str | None:
     return None if microseconds is None else rfc3339(microseconds)
-
-
-def _invitation(instance: Instance, organisation: Organisation, role: Role, url: str) -> str:
-    return (
-        f"You are invited to join {organisation.name} at {instance.base_url}, as {role}.\n\n"
-        f"Join with this link, within a week:\n\n{url}\n\nIf you do not know who invites you, do nothing."
-    )
