@@ -1,7 +1,9 @@
 """Whatever a form of the console changes is in the audit log: each route that takes a form is walked."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyotp
@@ -11,6 +13,7 @@ from leadline.accounts.users import NewUser
 from leadline.console.app import PAGES
 from tests.console.organisation import OWNERS_PASSWORD, People, audit_rows, invitation, user_id
 from tests.console.visitor import PASSWORD, Visitor, text_of
+from tests.scripted.engine import ScriptedEngine
 from tests.scripted.server import EMAIL, ScriptedServer
 
 NEW_PASSWORD = "seven other words for tonight"
@@ -25,8 +28,27 @@ CHANGE_NOTHING = {
     "/playground/code": "a text",
     "/playground/text": "a text",
     "/billing/add": "leads to the payment page; a payment is in the ledger",
+    "/admin/system/check": "the books are read",
     "/stripe/webhook": "is no form; what it credits is in the ledger",
 }
+
+
+class Loadable(ScriptedEngine):
+    """One whose model comes and goes when it is told."""
+
+    name = "here"
+
+    def load(self) -> None:
+        pass
+
+    def unload(self) -> None:
+        pass
+
+
+async def never(_data: Path, _wanted: str, _watch: Any) -> dict[str, Any]:
+    """A pull that does not end by itself."""
+    await asyncio.Event().wait()
+    return {}
 
 
 class Scene:
@@ -36,6 +58,8 @@ class Scene:
         self.server, self.people = server, people
         self.alice = people.owner()
         self.codes: list[str] = []
+        server.instance.engines = {"here": Loadable(server.engine.scripts)}
+        server.instance.pulls.bring = never
 
     def key(self) -> str:
         return self.server.instance.keys.of(self.server.organisation_id)[0].id
@@ -62,7 +86,8 @@ class Scene:
     def verify(self) -> Any:
         person = self.server.run(NewUser.of(self.server.instance.passwords, "vera@harbour.example", PASSWORD))
         facts = {"id": person.id, "name": "", "password_hash": person.password_hash, "org": "Harbour"}
-        return self.people.guest().post("/verify", token=self.link("verify", person.email, facts))
+        token = self.link("verify", person.email, facts)
+        return self.people.guest().post("/verify", token=token, password=PASSWORD)
 
     def reset(self) -> Any:
         token = self.link("reset", user_id(self.server, BOB))
@@ -94,6 +119,29 @@ class Scene:
         answer = self.bob().post(f"/settings/sessions/{session.id}/end")
         assert other.get("/home").status_code == 303
         return answer
+
+    def user(self, change: str, **fields: str) -> Any:
+        """What the server's administrator does with Bob."""
+        return self.alice.post(f"/admin/users/{user_id(self.server, BOB)}/{change}", **fields)
+
+    def administered(self, change: str) -> Any:
+        return self.alice.post(f"/admin/organisations/{self.server.organisation_id}/{change}")
+
+    def cancel_pull(self) -> Any:
+        [pull] = self.server.instance.pulls.all()
+        return self.alice.post(f"/admin/engines/pulls/{pull.id}/cancel")
+
+    def delete_backup(self) -> Any:
+        found = re.search(r"/admin/system/backups/([^/\"]+)/delete", self.alice.get("/admin/system").text)
+        assert found is not None
+        return self.alice.post(f"/admin/system/backups/{found[1]}/delete")
+
+    def lose_the_phone(self) -> Any:
+        return self.alice.post(f"/admin/users/{user_id(self.server, EMAIL)}/two-factor-off")
+
+    def turn_off(self) -> Any:
+        self.turn_on()
+        return self.alice.post("/settings/two-factor/off", password=OWNERS_PASSWORD)
 
     def management(self, change: str) -> Any:
         return self.alice.post(f"/settings/management-keys/{self.management_key()}/{change}")
@@ -135,6 +183,21 @@ CHANGES: dict[str, Callable[[Scene], Any]] = {
     "/invite": Scene.join,
     "/reset": Scene.reset,
     "/members/{user}": lambda scene: scene.alice.post(f"/members/{user_id(scene.server, BOB)}", role="admin"),
+    "/admin/users/{user}/suspend": lambda scene: scene.user("suspend"),
+    "/admin/users/{user}/resume": lambda scene: scene.user("resume"),
+    "/admin/users/{user}/admin": lambda scene: scene.user("admin", admin="yes"),
+    "/admin/users/{user}/reset": lambda scene: scene.user("reset"),
+    "/admin/organisations/{organisation}/suspend": lambda scene: scene.administered("suspend"),
+    "/admin/organisations/{organisation}/resume": lambda scene: scene.administered("resume"),
+    "/admin/grants": lambda scene: scene.alice.post("/admin/grants", organisation=EMAIL, amount="5", reason="thanks"),
+    "/admin/prices/{model:path}": lambda scene: scene.alice.post("/admin/prices/echo", input="3", do="save"),
+    "/admin/mail/test": lambda scene: scene.alice.post("/admin/mail/test"),
+    "/admin/system/backups": lambda scene: scene.alice.post("/admin/system/backups"),
+    "/admin/system/backups/{backup}/delete": Scene.delete_backup,
+    "/admin/engines/{engine}/load": lambda scene: scene.alice.post("/admin/engines/here/load"),
+    "/admin/engines/{engine}/unload": lambda scene: scene.alice.post("/admin/engines/here/unload"),
+    "/admin/engines": lambda scene: scene.alice.post("/admin/engines", wanted="hf:somebody/something/file.gguf"),
+    "/admin/engines/pulls/{name}/cancel": Scene.cancel_pull,
     "/settings/name": lambda scene: scene.bob().post("/settings/name", name="Bob"),
     "/settings/sessions/{session}/end": Scene.end_another,
     "/settings/sessions/end": lambda scene: scene.bob().post("/settings/sessions/end"),
@@ -154,7 +217,8 @@ CHANGES: dict[str, Callable[[Scene], Any]] = {
     "/settings/two-factor": Scene.turn_on,
     "/settings/two-factor/codes": Scene.renew_codes,
     "/login/code": Scene.second_step,
-    "/settings/two-factor/off": lambda scene: scene.alice.post("/settings/two-factor/off", password=OWNERS_PASSWORD),
+    "/admin/users/{user}/two-factor-off": Scene.lose_the_phone,
+    "/settings/two-factor/off": Scene.turn_off,
     "/settings/password": lambda scene: scene.alice.post(
         "/settings/password", present=OWNERS_PASSWORD, password=NEW_PASSWORD
     ),
@@ -181,6 +245,22 @@ ACTIONS = {
     "/invite": "members add",
     "/reset": "users change-password",
     "/members/{user}": "members role",
+    "/admin/users/{user}/suspend": "users suspend",
+    "/admin/users/{user}/resume": "users resume",
+    "/admin/users/{user}/admin": "users admin",
+    "/admin/users/{user}/reset": "users reset-link",
+    "/admin/organisations/{organisation}/suspend": "accounts suspend",
+    "/admin/organisations/{organisation}/resume": "accounts resume",
+    "/admin/grants": "credits grant",
+    "/admin/prices/{model:path}": "prices change",
+    "/admin/mail/test": "mails test",
+    "/admin/system/backups": "backups create",
+    "/admin/system/backups/{backup}/delete": "backups delete",
+    "/admin/engines/{engine}/load": "engines load",
+    "/admin/engines/{engine}/unload": "engines unload",
+    "/admin/engines": "models pull",
+    "/admin/engines/pulls/{name}/cancel": "models pull-cancel",
+    "/admin/users/{user}/two-factor-off": "users two-factor",
     "/settings/name": "users change-name",
     "/settings/sessions/{session}/end": "users end-session",
     "/settings/sessions/end": "users end-sessions",
