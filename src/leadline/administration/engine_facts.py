@@ -9,7 +9,14 @@ from leadline.engines.engine import NOT_STARTED, EngineStatus, Loadable
 
 _KINDS = {"llamacpp": "llama.cpp, embedded", "vllm": "vLLM", "openai": "OpenAI-compatible server"}
 # What the configuration says of an engine beside its name and kind, in words. Its keys are not among them.
-_CHOSEN = ("url", "weights", "projector", "context_tokens", "parallel_requests", "threads", "load")
+_CHOSEN = {
+    "url": "URL",
+    "weights": "Weights",
+    "projector": "Projector",
+    "context_tokens": "Context tokens",
+    "parallel_requests": "At once",
+    "threads": "Threads",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +72,9 @@ def engine_facts(instance: Instance) -> list[EngineFacts]:
 
 
 def _settings(section: EngineSection) -> tuple[tuple[str, str], ...]:
-    chosen = [(name.replace("_", " "), str(value)) for name in _CHOSEN if (value := getattr(section, name))]
-    if section.kind != "llamacpp":
-        return tuple(one for one in chosen if one[0] == "url")
-    if section.unload_after_seconds:
-        chosen.append(("unloaded after", f"{section.unload_after_seconds} s without a request"))
+    chosen = [(label, str(value)) for name, label in _CHOSEN.items() if (value := getattr(section, name))]
+    if section.kind == "llamacpp":
+        chosen.append(("Loads", "when the server starts" if section.load == "start" else "at its first request"))
+        after = section.unload_after_seconds
+        chosen.append(("Unloads", f"after {after:,} s without a request" if after else "only for another engine"))
     return tuple(chosen)

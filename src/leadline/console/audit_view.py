@@ -16,7 +16,8 @@ from leadline.money import show_usd
 
 ROWS = 50
 COLUMNS = ("time", "actor", "actor_id", "address", "action", "subject", "before", "after", "organisation_id", "id")
-_FILTERS = ("text", "actor", "action", "since", "until")
+# The organisation is for the log of the whole server alone.
+_FILTERS = ("text", "actor", "action", "since", "until", "organisation")
 _WRONG_DAY = "Write a day as 2027-03-31."
 
 
@@ -77,7 +78,24 @@ class Asked:
         return f"{page}?{urlencode(named)}" if named else page
 
 
-async def audit_page(instance: Instance, organisation_id: str | None, asked: Asked, page: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where what rows are about has pages: paths by kind, before the id."""
+
+    paths: Mapping[str, str]
+
+    def of(self, kind: str, subject_id: str) -> str:
+        """Empty where there is no page."""
+        return f"{self.paths[kind]}/{quote(subject_id)}" if kind in self.paths else ""
+
+
+IN_ORGANISATION = Places({"key": "/keys"})
+ON_SERVER = Places({"user": "/admin/users", "organisation": "/admin/organisations"})
+
+
+async def audit_page(
+    instance: Instance, organisation_id: str | None, asked: Asked, page: str, places: Places = IN_ORGANISATION
+) -> dict[str, Any]:
     """The context of a page at the path `page`: of an organisation, or of the whole instance (None)."""
     log = instance.audit_log
     forward = bool(asked.after)
@@ -89,7 +107,7 @@ async def audit_page(instance: Instance, organisation_id: str | None, asked: Ask
     has_newer, has_older = (more, bool(rows)) if forward else (bool(asked.before) and bool(rows), more)
     emails = await _emails(instance, rows)
     return {
-        "entries": [await _entry(instance, row, emails) for row in rows],
+        "entries": [await _entry(instance, row, emails, places) for row in rows],
         "asked": asked,
         "page": page,
         "actors": await log.actors(organisation_id),
@@ -130,8 +148,8 @@ def is_new(row: AuditRow) -> bool:
     return all(value is None for value in row.before.values())
 
 
-async def _entry(instance: Instance, row: AuditRow, emails: Mapping[str, str]) -> AuditEntry:
-    subject, path = await _subject(instance, row, emails)
+async def _entry(instance: Instance, row: AuditRow, emails: Mapping[str, str], places: Places) -> AuditEntry:
+    subject, path = await _subject(instance, row, emails, places)
     return AuditEntry(row, subject, path, differences_of(row, emails), is_new(row))
 
 
@@ -143,16 +161,16 @@ async def _emails(instance: Instance, rows: list[AuditRow]) -> dict[str, str]:
     return {user.id: user.email for user in users if user is not None}
 
 
-async def _subject(instance: Instance, row: AuditRow, emails: Mapping[str, str]) -> tuple[str, str]:
+async def _subject(instance: Instance, row: AuditRow, emails: Mapping[str, str], places: Places) -> tuple[str, str]:
     """What the subject is called, and where it has a page."""
     if row.subject.startswith("usr_"):
-        return emails.get(row.subject, row.subject), ""
+        return emails.get(row.subject, row.subject), places.of("user", row.subject)
     if row.subject == row.organisation_id:
         organisation = await instance.organisations.get(row.subject)
-        return (row.subject if organisation is None else organisation.name), ""
+        return (row.subject if organisation is None else organisation.name), places.of("organisation", row.subject)
     key = instance.keys.find_by_id(row.subject)
     if key is not None:
-        return key.name, f"/keys/{quote(key.id)}"
+        return key.name, places.of("key", key.id)
     named = [one.name for one in instance.management_keys.of(row.organisation_id) if one.id == row.subject]
     return (named or [row.subject])[0], ""
 

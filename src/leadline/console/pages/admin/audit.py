@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from leadline.console.audit_view import COLUMNS, Asked, audit_cells, audit_page
+from leadline.console.audit_view import COLUMNS, ON_SERVER, Asked, audit_cells, audit_page
 from leadline.console.csv_file import csv_file
 from leadline.console.page import Page
 from leadline.console.visit import Visit
@@ -12,8 +12,8 @@ PATH = "/admin/audit"
 
 async def show(visit: Visit) -> Response:
     asked = Asked.of(visit.request.query_params)
-    organisation_id = visit.query("organisation") or None
-    context = await audit_page(visit.instance, organisation_id, asked, PATH)
+    organisation_id = asked.typed["organisation"] or None
+    context = await audit_page(visit.instance, organisation_id, asked, PATH, ON_SERVER)
     organisation = None if organisation_id is None else await visit.instance.organisations.get(organisation_id)
     return visit.render(
         "admin/audit.html",
@@ -26,7 +26,7 @@ async def show(visit: Visit) -> Response:
 
 async def download(visit: Visit) -> Response:
     asked = Asked.of(visit.request.query_params)
-    rows = audit_cells(visit.instance, visit.query("organisation") or None, asked.filters)
+    rows = audit_cells(visit.instance, asked.typed["organisation"] or None, asked.filters)
     return csv_file("audit.csv", COLUMNS, rows)
 
 

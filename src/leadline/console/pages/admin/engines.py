@@ -102,7 +102,8 @@ def _stage(pull: Pull) -> str:
     """How far it is."""
     progress = pull.progress
     if progress is None:
-        return "begins"
+        return "Begins"
+    stage = progress.stage.capitalize()
     if not progress.total_bytes:
-        return progress.stage
-    return f"{progress.stage}, {size(progress.done_bytes)} of {size(progress.total_bytes)}"
+        return stage
+    return f"{stage}, {size(progress.done_bytes)} of {size(progress.total_bytes)}"

@@ -2,9 +2,10 @@
 
 import asyncio
 
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
 from leadline.administration.backups import FOLDER, back_up, delete_backup, download, list_backups
+from leadline.administration.metrics import metrics_text
 from leadline.administration.settings_in_force import settings_in_force
 from leadline.administration.system import system_facts
 from leadline.clock import MICROSECONDS_PER_SECOND
@@ -31,10 +32,16 @@ async def show(visit: Visit) -> Response:
         check=instance.ledger_check,
         backups=await list_backups(instance.data),
         folder=FOLDER,
-        settings=await asyncio.to_thread(settings_in_force, instance),
+        # What somebody set comes first.
+        settings=sorted(await asyncio.to_thread(settings_in_force, instance), key=lambda one: one.is_default),
         metrics=instance.config.metrics,
         size=size,
     )
+
+
+async def show_metrics(visit: Visit) -> Response:
+    """What `/metrics` says to whoever watches over the server."""
+    return PlainTextResponse(await metrics_text(visit.instance))
 
 
 async def check(visit: Visit) -> Response:
@@ -69,6 +76,7 @@ async def remove_backup(visit: Visit) -> Response:
 
 PAGES = (
     Page(PATH, "admin-system", "admin", show),
+    Page(f"{PATH}/metrics", "admin-system", "admin", show_metrics),
     Page(f"{PATH}/check", "admin-system", "admin", check_now, check),
     Page(f"{PATH}/backups", "admin-system", "admin", post=make_backup),
     Page(f"{PATH}/backups/{{backup}}", "admin-system", "admin", fetch_backup),
