@@ -116,6 +116,19 @@ def test_two_sign_ups_with_one_email_are_one_user(open_server: ScriptedServer) -
     assert again.post("/verify", token=newest).status_code == 410
 
 
+def test_whoever_has_the_mail_alone_takes_no_password_of_others(open_server: ScriptedServer) -> None:
+    eve, bob = visitors(open_server, 2)
+    eve.post("/signup", signing_up())
+    token = token_of(link_in(mails(open_server)[0]))
+    looked, clicked = bob.get(f"/verify?token={token}"), bob.post("/verify", token=token)
+    guessed, nobody = bob.post("/verify", token=token, password="not this one"), user(open_server, NEW)
+    known = bob.post("/verify", token=token, password=PASSWORD)
+
+    assert "The password that you chose" in text_of(looked)
+    assert (clicked.status_code, guessed.status_code, nobody) == (400, 400, None)
+    assert known.headers["location"] == "/home"
+
+
 def test_a_new_password_is_chosen_by_a_link_that_works_once(server: ScriptedServer) -> None:
     alice, elsewhere, eve = visitors(server, 3)
     elsewhere.sign_in(EMAIL, ALICE_S)

@@ -55,6 +55,20 @@ async def withdraw(instance: Instance, actor: Actor, by: Membership, link_id: st
     return link.subject
 
 
+async def still_invites(instance: Instance, link: Link) -> bool:
+    """Whether whoever made an invitation could still make it: no member goes on inviting after he left, or lost his
+    role."""
+    user = await instance.users.get(str(link.facts.get("invited_by_id", "")))
+    if user is None:
+        # The command line, or an invitation of before this was asked.
+        return True
+    roles = [
+        one.role for one in await instance.organisations.of_user(user.id) if one.organisation_id == link.organisation_id
+    ]
+    needed: set[Role] = {"owner"} if link.facts["role"] == "owner" else {"owner", "admin"}
+    return user.suspended_at is None and (user.is_admin or not needed.isdisjoint(roles))
+
+
 async def _waiting(instance: Instance, organisation_id: str, link_id: str) -> Link:
     for link in await instance.links.waiting("invite", organisation_id):
         if link.id == link_id:
@@ -73,7 +87,7 @@ async def _refuse_too_many(instance: Instance, organisation_id: str, email: str)
 
 
 async def _send(instance: Instance, actor: Actor, by: Membership, email: str, role: Role) -> str:
-    facts = {"role": role, "invited_by": actor.name}
+    facts = {"role": role, "invited_by": actor.name, "invited_by_id": actor.id}
     token, writes = instance.links.making("invite", email, facts, by.organisation_id)
     inviter = f"{actor.name} invites you" if actor.user_id else "You are invited"
     url = link_url(instance.base_url, "invite", token)

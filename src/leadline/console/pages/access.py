@@ -11,14 +11,16 @@ from starlette.responses import Response
 
 from leadline.accounts.actor import Actor
 from leadline.accounts.audit_log import audited
-from leadline.accounts.links import Link, LinkGone
+from leadline.accounts.links import LIVES, Link, LinkGone
 from leadline.accounts.organisations import organisation_name
 from leadline.accounts.roles import role_of
 from leadline.accounts.sessions import SessionRefused
 from leadline.accounts.users import NewUser, User, normal_email
 from leadline.administration.commands.accounts import grant_starter, open_organisation
+from leadline.administration.invitations import still_invites
 from leadline.administration.letters import mail_reset, mail_sign_up
 from leadline.administration.sign_ins import remember_sign_in
+from leadline.clock import MICROSECONDS_PER_SECOND
 from leadline.console.cookies import SESSION, SESSION_SECONDS
 from leadline.console.page import Page
 from leadline.console.visit import Guest, SignedIn, Visit
@@ -27,6 +29,8 @@ from leadline.storage.database import Conflict
 
 # Between the password and the code.
 _HALFWAY, _HALFWAY_SECONDS = "halfway", 600
+# Between the sign-up and its mail, who is signed up in this browser.
+_SIGNING_UP = "signing-up"
 _SIGN_IN, _CODE, _MAIL, _FOUND = "sign in", "code", "mail", "organisation"
 _WRONG = "This e-mail and password do not belong together."
 
@@ -134,20 +138,30 @@ async def sign_up(guest: Guest) -> Response:
     except InvalidRequest as error:
         return guest.render("signup.html", 400, typed=typed, wrong={error.param: str(error)})
     await mail_sign_up(instance, person, name)
+    guest.cookies.keep(_SIGNING_UP, person.id.encode(), LIVES["verify"] // MICROSECONDS_PER_SECOND)
     return guest.render("sent.html", email=person.email, what="finish your sign-up")
 
 
 async def show_verify(guest: Guest) -> Response:
     link = await guest.instance.links.peek("verify", guest.query("token"))
-    return guest.render("verify.html", token=guest.query("token"), email=link.subject)
+    asks = _asks_password(guest, link)
+    return guest.render("verify.html", token=guest.query("token"), email=link.subject, asks=asks, wrong={})
 
 
 async def verify(guest: Guest) -> Response:
+    """In another browser than that of the sign-up its password is asked for: whoever has the mail may be somebody else,
+    and would work under a password that others know."""
     instance, token = guest.instance, guest.form["token"]
     link = await instance.links.peek("verify", token)
     facts = link.facts
     person = NewUser(facts["id"], link.subject, facts["name"], facts["password_hash"])
     actor = Actor(person.id, person.email, guest.address)
+    if _asks_password(guest, link):
+        instance.guard.attempt(_SIGN_IN, person.email, guest.address)
+        if not await instance.passwords.matches(guest.form.raw("password"), person.password_hash):
+            wrong = {"password": "This is not the password with which this e-mail was signed up."}
+            return guest.render("verify.html", 400, token=token, email=person.email, asks=True, wrong=wrong)
+        instance.guard.succeeded(_SIGN_IN, person.email, guest.address)
     try:
         await open_organisation(instance, actor, person, facts["org"], also=[instance.links.taking("verify", token)])
     except (Conflict, InvalidRequest):
@@ -308,11 +322,15 @@ def _halfway(guest: Guest) -> tuple[str, str, str] | None:
     return None if kept is None else msgspec.json.decode(kept, type=tuple[str, str, str])
 
 
+def _asks_password(guest: Guest, link: Link) -> bool:
+    return guest.cookies.open(_SIGNING_UP) != str(link.facts["id"]).encode()
+
+
 async def _invited(guest: Guest, link: Link) -> dict[str, Any]:
     """What an invitation says: for which `email`, to which `organisation`, in which `role`; whether its e-mail is
     `known` here, or this server is `closed` for it, and whether the visitor `joins` since he is signed in under it."""
     organisation = await guest.instance.organisations.get(link.organisation_id)
-    if organisation is None:
+    if organisation is None or not await still_invites(guest.instance, link):
         raise LinkGone
     signed_in = guest.user.email if isinstance(guest, SignedIn) else ""
     known = await guest.instance.users.find(link.subject) is not None
