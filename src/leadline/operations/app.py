@@ -16,6 +16,8 @@ from leadline.images.hosts import PrivateHosts
 from leadline.limits.limiter import Limiter
 from leadline.management.api import ManagementApi, is_management
 from leadline.operations.late_console import LateConsole
+from leadline.operations.metrics import PATH as METRICS
+from leadline.operations.metrics import Metrics
 from leadline.serving.batch_store import BatchStore
 from leadline.serving.batches import Batches
 from leadline.serving.deferred import Deferred
@@ -86,7 +88,7 @@ def create_app(instance: Instance, pipeline: Pipeline) -> Callable[..., object]:
     management API to it, unless that has a port of its own."""
     api = Api(pipeline)
     management = ManagementApi(instance, pipeline) if instance.config.management.port is None else None
-    health = Health(pipeline.catalog, instance.database)
+    health, metrics = Health(pipeline.catalog, instance.database), _metrics(instance)
     pages: dict[str, Callable[[], Response]] = {
         "/health/live": lambda: JSONResponse({"status": "live"}),
         "/health/ready": health.ready,
@@ -101,8 +103,17 @@ def create_app(instance: Instance, pipeline: Pipeline) -> Callable[..., object]:
         if management is not None and is_management(scope["path"]):
             await management(scope, receive, send)
             return
+        if metrics is not None and scope["path"] == METRICS:
+            await metrics(scope, receive, send)
+            return
         page = pages.get(scope["path"])
         answering = page() if page is not None and scope["method"] in ("GET", "HEAD") else console
         await answering(scope, receive, send)
 
     return app
+
+
+def _metrics(instance: Instance) -> Metrics | None:
+    """None: there are none here, since nobody asked for them or they have a port of their own."""
+    wanted = instance.config.metrics
+    return Metrics(instance) if wanted.token is not None and wanted.port is None else None
