@@ -97,6 +97,9 @@ class Pulls:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        if pull.state == "running":  # it was cancelled before its first step
+            pull.state, pull.ended_at = "cancelled", self.clock()
+            self._tasks.pop(pull_id, None)
         return pull
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ from leadline.cli.keys import keys
 from leadline.cli.management_keys import management_keys
 from leadline.cli.models import models
 from leadline.cli.serve import serve
+from leadline.cli.status import doctor, status
 from leadline.cli.usage import usage
 from leadline.cli.users import setup_link, users
 
@@ -36,6 +37,8 @@ def cli(context: click.Context, data: Path | None) -> None:
 
 for _command in (
     serve,
+    status,
+    doctor,
     init,
     accounts,
     users,

@@ -115,6 +115,9 @@ class ServeLines:
     def management(self, base_url: str) -> None:
         click.echo(f"  Management API  {base_url}\n")
 
+    def metrics(self, base_url: str) -> None:
+        click.echo(f"  Metrics  {base_url}/metrics\n")
+
     def warn(self, sentence: str) -> None:
         self._bar.stop()
         click.echo(f"  ! {sentence}", err=True)
@@ -150,6 +153,9 @@ class ServeJson:
 
     def management(self, base_url: str) -> None:
         _line(event="management", base_url=base_url)
+
+    def metrics(self, base_url: str) -> None:
+        _line(event="metrics", base_url=base_url)
 
     def warn(self, sentence: str) -> None:
         _line(event="warning", message=sentence)

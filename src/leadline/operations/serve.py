@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from leadline.operations.grpc import GrpcServer
 from leadline.operations.housekeeping import keep_house
 from leadline.operations.late_console import prepare_console
 from leadline.operations.logs import start_logging
+from leadline.operations.metrics import Metrics
 from leadline.operations.quickstart import Quickstart
 from leadline.serving.batch_runner import BatchRunner
 from leadline.serving.pipeline import Pipeline
@@ -68,6 +69,8 @@ class Terminal(Protocol):
     def setup_link(self, url: str) -> None: ...
 
     def management(self, base_url: str) -> None: ...
+
+    def metrics(self, base_url: str) -> None: ...
 
     def warn(self, sentence: str) -> None: ...
 
@@ -152,11 +155,10 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         stack.push_async_callback(_cancelled, draining)
         instance.grpc_address = _grpc_address(instance, rpcs)
         terminal.serving(instance.base_url, instance.grpc_address, data)
-        managing = await _serve_management(instance, pipeline, options, server)
-        if managing is not None:
-            task, base_url = managing
+        for part in _parts_apart(instance, pipeline, terminal):
+            task, base_url = await _serve_apart(part, options, instance, server)
             stack.push_async_callback(_cancelled, task)
-            terminal.management(base_url)
+            part.tell(base_url)
         if not options.quickstart and not await instance.users.any():
             terminal.setup_link((await make_setup_link(instance, COMMAND_LINE))["link"])
         greeting = asyncio.create_task(_welcome(instance, catalog, options, terminal, port))
@@ -172,18 +174,35 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         )
 
 
-async def _serve_management(
-    instance: Instance, pipeline: Pipeline, options: Options, first: _Server
-) -> "tuple[asyncio.Task[None], str] | None":
-    """The management API on its own port, until the first server has drained, and where it is; None without a port."""
-    port = instance.config.management.port
-    if port is None:
-        return None
+@dataclass(frozen=True, slots=True)
+class _Apart:
+    """What has a port of its own, by a section of the configuration; `tell` hears where it is."""
+
+    section: str
+    port: int
+    app: Any
+    tell: Callable[[str], None]
+
+
+def _parts_apart(instance: Instance, pipeline: Pipeline, terminal: Terminal) -> Iterator[_Apart]:
+    management, metrics = instance.config.management.port, instance.config.metrics.port
+    if management is not None:
+        yield _Apart("management", management, ManagementApi(instance, pipeline), terminal.management)
+    if metrics is not None:
+        yield _Apart("metrics", metrics, Metrics(instance), terminal.metrics)
+
+
+async def _serve_apart(
+    part: _Apart, options: Options, instance: Instance, first: _Server
+) -> "tuple[asyncio.Task[None], str]":
+    """Serve a part until the first server has drained, and tell where it is."""
     try:
-        sockets = _listen(replace(options, port=port))
+        sockets = _listen(replace(options, port=part.port))
     except PortInUse:
-        raise PortInUse(f"Port {port} of [management] port is in use by another program. Set another one.") from None
-    server = _http_server(ManagementApi(instance, pipeline), instance.config.server.trusted_proxies)
+        raise PortInUse(
+            f"Port {part.port} of [{part.section}] port is in use by another program. Set another one."
+        ) from None
+    server = _http_server(part.app, instance.config.server.trusted_proxies)
 
     async def serving() -> None:
         running = asyncio.create_task(server.serve(sockets))
