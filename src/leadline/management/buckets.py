@@ -3,7 +3,6 @@
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from zoneinfo import ZoneInfo
 
 from leadline.errors import InvalidRequest
 
@@ -61,6 +60,9 @@ def buckets_of(start: str, end: str, timezone: str, unit: str) -> Buckets:
 def _zone(name: str) -> tzinfo:
     if name in _UTC_NAMES:
         return UTC
+    # A server starts without it.
+    from zoneinfo import ZoneInfo
+
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
