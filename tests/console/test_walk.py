@@ -53,8 +53,15 @@ async def _create_key(page: Page) -> tuple[str, str]:
     assert await page.input_value("dialog [name=name]") == "first-key"
     await page.click("dialog button:has-text('Create key')")
     await page.wait_for_selector("text=Waiting for the first request")
-    line, request = (await page.locator("pre:visible").nth(number).inner_text() for number in range(2))
-    return line, request
+    shown = page.locator("pre:visible")
+    return await shown.nth(0).inner_text(), await shown.nth(1).inner_text()
+
+
+async def _ready(page: Page) -> None:
+    """Once the model can answer."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not (await page.request.get("/health/ready")).ok:
+            await asyncio.sleep(0.1)
 
 
 async def test_from_the_set_up_link_to_a_charged_answer(data: Path, browser: Eyes) -> None:
@@ -66,7 +73,7 @@ async def test_from_the_set_up_link_to_a_charged_answer(data: Path, browser: Eye
         await browser.tab_through(page)
         line, request = await _create_key(page)
         key_seconds = time.monotonic() - began
-        await server.event("ready")
+        await _ready(page)
         answer = json.loads(await _shell(f"{line}\n{request}"))
         heard = await page.wait_for_selector("text=First request received")
         assert heard is not None
