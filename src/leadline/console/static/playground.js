@@ -206,7 +206,8 @@ function limit({ name, used, of, percent }) {
 }
 
 function short(count) {
-  return count >= 10_000 ? `${(count / 1000).toLocaleString("en", { maximumFractionDigits: 1 })}k` : count.toLocaleString("en");
+  const [scale, letter] = count >= 1_000_000 ? [1_000_000, "M"] : count >= 10_000 ? [1000, "k"] : [1, ""];
+  return (count / scale).toLocaleString("en", { maximumFractionDigits: 1 }) + letter;
 }
 
 async function look() {
@@ -341,7 +342,9 @@ async function showCode() {
     return `${head};base64,${stands}`;
   };
   const said = turns(shorten);
-  if (prompt.value.trim()) said.push({ role: "user", text: prompt.value });
+  if (prompt.value.trim()) said.push({ role: "user", text: prompt.value, images: pictures.attached.map(({ url }) => shorten(url)) });
+  // The request that brought the last answer, where none is being written.
+  while (said.at(-1)?.role === "assistant") said.pop();
   const told = await fetch("/playground/code", posted(JSON.stringify({ ...asked, turns: said }))).then((answer) => answer.json()).catch(() => ({}));
   if (told.refused) return wrong(`${told.refused.title}. ${told.refused.text}`);
   const panes = dialog.querySelectorAll("pre");
