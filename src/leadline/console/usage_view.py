@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from leadline.administration.commands.command import Result
@@ -10,7 +10,7 @@ from leadline.administration.commands.explore import explored
 from leadline.console.address import Address
 from leadline.console.formats import tokens, took, usd2
 from leadline.console.narrowing import FILTERS, TIME
-from leadline.console.time_range import TimeRange, days_between, time_range
+from leadline.console.time_range import TimeRange, days_between, time_range, words
 from leadline.console.visit import Visit
 from leadline.ledger.explorer import MOST_SERIES, MOST_STEPS
 
@@ -73,8 +73,7 @@ class UsageQuestion:
         if time is None or not time.since:
             preset = time_range(_DEFAULT_RANGE, "", "", now)
             assert preset is not None
-            # Until a day alone: since the beginning there may be more steps than a chart has.
-            time = preset if time is None else TimeRange(time.name, time.label, "2000-01-01", time.until)
+            time = preset if time is None else _thirty_days(time)
         days = days_between(time.since, time.until, now)
         step = "hour" if days <= _HOURS_OF_DAYS else "day" if days <= _DAYS_OF_DAYS else "month"
         asked = (address.one(name) for name in ("measure", "by", "step"))
@@ -90,17 +89,38 @@ class UsageQuestion:
         return chosen | more | {"since": self.time.since, "until": self.time.until or None}
 
     @property
+    def side(self) -> str:
+        """What it groups by, in words."""
+        return dict(SIDES).get(self.by, self.by)
+
+    @property
     def title(self) -> str:
         """Of the chart."""
-        step, side = dict(STEPS).get(self.step, ""), dict(SIDES).get(self.by, "")
+        step = dict(STEPS).get(self.step, "")
         kind = dict(CLASSES).get(self.address.one("class"), "")
-        measure = {"cost": "cost", "tokens": "tokens", "requests": "requests"}.get(self.measure, "")
-        of = f" of {kind.lower()} tokens" if kind and measure == "cost" else f", {kind.lower()} only" if kind else ""
-        return f"{step} {measure}{of} by {side}"
+        of = (
+            f" of {kind.lower()} tokens"
+            if kind and self.measure == "cost"
+            else f", {kind.lower()} only"
+            if kind
+            else ""
+        )
+        return f"{step} {self.measure}{of}" + ("" if self.by == "none" else f" by {self.side}")
 
     def step_fits(self, step: str) -> bool:
         """Whether a chart by that step has room for the time."""
         return self.days * (24 if step == "hour" else 1) <= MOST_STEPS[step] or step == "month"  # type: ignore[index]
+
+
+def _thirty_days(until: TimeRange) -> TimeRange:
+    """Up to a day; a month of days, since all the time before has more steps than a chart."""
+    try:
+        last = date.fromisoformat(until.until)
+        first = last - timedelta(29)
+    except (ValueError, OverflowError):
+        # What reads it tells what is wrong with it.
+        return TimeRange(until.name, until.label, until.until, until.until)
+    return TimeRange(until.name, words(first, last), first.isoformat(), until.until)
 
 
 async def answer(visit: Visit, question: UsageQuestion) -> dict[str, Any]:
