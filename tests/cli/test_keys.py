@@ -61,6 +61,7 @@ def test_a_key_is_shown_with_all_that_it_may_do(leadline: Keys) -> None:
             "concurrent_requests": 4,
         },
         "last_used_at": None,
+        "last_used_from": "",
         "previous_expires_at": None,
     }
     assert leadline.json("show", "ci") == leadline.json("show", text[3:11]) == made

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from xai_sdk import Client
 
 from leadline.accounts.actor import COMMAND_LINE
 from leadline.accounts.keys import ApiKey
@@ -272,6 +273,19 @@ def test_the_list_is_searched_and_told_apart_by_state(server: ScriptedServer, al
     assert named("/keys?show=all&q=ALPH") == {"alpha"}
     assert named(f"/keys?q={known['alpha'].id}") == {"alpha"}
     assert named("/keys?show=<script>") == {"first-key", "alpha"}
+
+
+def test_when_and_from_where_a_key_was_used_is_shown(server: ScriptedServer, alice: Visitor) -> None:
+    over_http, over_grpc = create(alice, "web"), create(alice, "rpc")
+    unused = text_of(alice.get(f"/keys/{keys(server)['web'].id}"))
+    answer(server, over_http)
+    with Client(api_key=over_grpc, api_host=server.grpc_address) as client:
+        client.models.list_language_models()
+    pages = [text_of(alice.get(f"/keys/{keys(server)[name].id}")) for name in ("web", "rpc")]
+
+    assert "Last used Never" in unused
+    for page in pages:
+        assert re.search(r"Last used (just now|\d+ seconds? ago) (127\.0\.0\.1|::1)", page), page
 
 
 def test_every_change_is_in_the_audit_log(server: ScriptedServer, alice: Visitor) -> None:

@@ -108,6 +108,13 @@ class Leaving(NamedTuple):
     remember: Callable[[], None]
 
 
+class KeyUse(NamedTuple):
+    """When a key was used, in microseconds, and from which address; nothing where that is not known."""
+
+    at: int
+    address: str
+
+
 class ApiKeys:
     """All keys, by the digests of their secrets. `pepper` is the instance's own secret for hashing them. Those of
     playgrounds are in no list, and are found as callers alone."""
@@ -124,24 +131,24 @@ class ApiKeys:
         # By organisation and user.
         self._playgrounds: dict[tuple[str, str], str] = {}
         self._making_playground = asyncio.Lock()
-        self._last_used: dict[str, int] = {}
-        self._unwritten: dict[str, int] = {}
+        self._last_used: dict[str, KeyUse] = {}
+        self._unwritten: dict[str, KeyUse] = {}
         self._commits: set[asyncio.Task[ApiKey]] = set()
 
     async def load(self) -> None:
         rows = await self._database.rows(
-            "SELECT digest, previous_digest, last_used_at, modified_at, created_by, purpose,"
+            "SELECT digest, previous_digest, last_used_at, last_used_address, modified_at, created_by, purpose,"
             " id, organisation_id, name, last_four, created_at, disabled_at, revoked_at, expires_at, endpoints, models,"
             " cap_ticks, cap_period, requests_per_second, requests_per_minute, tokens_per_minute, concurrent_requests,"
             " previous_expires_at FROM api_keys"
         )
-        for digest, previous_digest, last_used_at, modified_at, created_by, purpose, *row in rows:
+        for digest, previous_digest, used_at, used_from, modified_at, created_by, purpose, *row in rows:
             previous = bytes.fromhex(previous_digest) if previous_digest is not None else None
             key = _key_of(row)
             key = replace(key, modified_at=modified_at or key.created_at, created_by=created_by, purpose=purpose)
             self._add(key, bytes.fromhex(digest), previous)
-            if last_used_at is not None:
-                self._last_used[key.id] = last_used_at
+            if used_at is not None:
+                self._last_used[key.id] = KeyUse(used_at, used_from)
 
     def authenticate(self, presented: str | None) -> ApiKey:
         """The key that was presented, or Unauthenticated. No part of it appears in the error."""
@@ -327,19 +334,23 @@ class ApiKeys:
             raise NotFound(f"There is no API key named {name_or_id!r}. `leadline keys list` shows them.")
         return found[-1]
 
-    def touch(self, key_id: str, now: int) -> None:
+    def touch(self, key_id: str, now: int, address: str = "") -> None:
         """The key was used. Kept in memory until `write_last_used`."""
-        self._last_used[key_id] = self._unwritten[key_id] = now
+        self._last_used[key_id] = self._unwritten[key_id] = KeyUse(now, address)
+
+    def last_use(self, key_id: str) -> "KeyUse | None":
+        return self._last_used.get(key_id)
 
     def last_used_at(self, key_id: str) -> int | None:
-        return self._last_used.get(key_id)
+        use = self._last_used.get(key_id)
+        return None if use is None else use.at
 
     async def write_last_used(self) -> None:
         """Write when keys were last used, of those that were used since the last time."""
         used, self._unwritten = self._unwritten, {}
         if used:
-            sql = "UPDATE api_keys SET last_used_at = $1 WHERE id = $2"
-            await self._database.commit(*(Write(sql, (at, key_id), rows=None) for key_id, at in used.items()))
+            sql = "UPDATE api_keys SET last_used_at = $1, last_used_address = $2 WHERE id = $3"
+            await self._database.commit(*(Write(sql, (*use, key_id), rows=None) for key_id, use in used.items()))
 
     async def _change(self, key: ApiKey, writes: Sequence[Write], changed: Callable[[ApiKey], ApiKey]) -> ApiKey:
         """Change the key as it is known after the commit: the caller's copy may be older than another change."""

@@ -105,7 +105,7 @@ class Api:
             await _endpoint(KEY_ROUTES, exchange)(self.pipeline, exchange)
             return
         endpoint = _endpoint(dialect.routes, exchange)
-        caller = self.pipeline.authenticate(exchange.api_key())
+        caller = self.pipeline.authenticate(exchange.api_key(), exchange.address)
         await endpoint(self.pipeline, caller, exchange)
 
 

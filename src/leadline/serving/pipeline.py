@@ -83,11 +83,11 @@ class Pipeline:
         """Whether a model can answer now."""
         return any(model.engine.status.ready for model in self.catalog.models)
 
-    def authenticate(self, api_key: str | None) -> Caller:
-        """Who calls, or Unauthenticated; PermissionDenied where the organisation is suspended."""
+    def authenticate(self, api_key: str | None, address: str = "") -> Caller:
+        """Who calls, from an address; Unauthenticated, or PermissionDenied where the organisation is suspended."""
         caller = self.keys.authenticate(api_key)
         self.organisations.refuse_if_suspended(caller.organisation_id)
-        self.keys.touch(caller.id, self.clock())
+        self.keys.touch(caller.id, self.clock(), address)
         return caller
 
     async def describe_key(self, api_key: str | None) -> KeyCard:

@@ -69,6 +69,12 @@ class Exchange:
         without a word. `send` is a method of uvicorn's state of this request, which knows."""
         return bool(getattr(getattr(self.send, "__self__", None), "disconnected", False))
 
+    @property
+    def address(self) -> str:
+        """Where the request comes from, as the HTTP server knows it."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
+
     def header(self, name: bytes) -> str | None:
         """The first header of this lower-case name; an empty one counts as absent."""
         for other, value in self.scope["headers"]:

@@ -515,7 +515,7 @@ async def test_the_last_use_is_known_at_once_and_after_a_restart_once_it_was_wri
     unused, _ = await keys.create("org_alice", "phone", COMMAND_LINE)
 
     keys.touch(used.id, NOON + 1)
-    keys.touch(used.id, NOON + 2)
+    keys.touch(used.id, NOON + 2, "192.0.2.7")
     known = keys.last_used_at(used.id)
     await keys.write_last_used()
     await database.commit(Write("UPDATE api_keys SET last_used_at = last_used_at + 1 WHERE last_used_at IS NOT NULL"))
@@ -525,6 +525,7 @@ async def test_the_last_use_is_known_at_once_and_after_a_restart_once_it_was_wri
     assert known == keys.last_used_at(used.id) == NOON + 2
     # What was written once is not written again.
     assert again.last_used_at(used.id) == NOON + 3
+    assert again.last_use(used.id) == (NOON + 3, "192.0.2.7")
     assert again.last_used_at(unused.id) is None
 
 

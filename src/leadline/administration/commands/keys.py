@@ -191,6 +191,7 @@ def _key(instance: Instance, key: ApiKey) -> Result:
         "cap": _cap_result(key.cap) if key.cap is not None else None,
         "limits": asdict(key.limit or NO_LIMIT),
         "last_used_at": _date(instance.keys.last_used_at(key.id)),
+        "last_used_from": use.address if (use := instance.keys.last_use(key.id)) is not None else "",
         "previous_expires_at": _date(key.previous_expires_at),
     }
 

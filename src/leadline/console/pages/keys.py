@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from starlette.responses import JSONResponse, Response
 
-from leadline.accounts.keys import ENDPOINTS, NO_LIMIT, NONE, ApiKey, KeyOptions, State
+from leadline.accounts.keys import ENDPOINTS, NO_LIMIT, NONE, ApiKey, KeyOptions, KeyUse, State
 from leadline.administration.commands.keys import chosen_options, key_name, overlap_of
 from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.console.page import Page
@@ -50,7 +50,7 @@ class KeyRow:
     state: State
     spark: KeySpark
     spent_ticks: int
-    last_used_at: int | None
+    last_use: KeyUse | None
     soon: bool
 
     @property
@@ -240,8 +240,8 @@ async def _rows(visit: Visit) -> list[KeyRow]:
         period = "month" if key.cap is None else key.cap.period
         soon = key.expires_at is not None and now < key.expires_at < now + _EXPIRES_SOON
         spent = instance.ledger.spent_by_key(key.id, period)
-        spark, last_used = by_key.get(key.id, _NO_SPARK), instance.keys.last_used_at(key.id)
-        rows.append(KeyRow(key, key.state(now), spark, spent, last_used, soon))
+        spark, last_use = by_key.get(key.id, _NO_SPARK), instance.keys.last_use(key.id)
+        rows.append(KeyRow(key, key.state(now), spark, spent, last_use, soon))
     return rows
 
 

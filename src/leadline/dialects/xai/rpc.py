@@ -71,12 +71,18 @@ class Rpc:
 
     def authenticate(self) -> None:
         """Unauthenticated, or PermissionDenied where the organisation is suspended."""
-        self._caller = self.pipeline.authenticate(self.api_key())
+        self._caller = self.pipeline.authenticate(self.api_key(), self.address)
 
     @property
     def caller(self) -> Caller:
         assert self._caller is not None, "a method that takes any key has no caller"
         return self._caller
+
+    @property
+    def address(self) -> str:
+        """Where the call comes from, without the port (gRPC naming: `ipv4:…:port`, `ipv6:%5B…%5D:port`)."""
+        address = str(self.context.peer()).partition(":")[2].rpartition(":")[0]
+        return address.replace("%5B", "").replace("%5D", "").strip("[]")
 
     @property
     def endpoint(self) -> str:
