@@ -1,4 +1,4 @@
-"""What organisations let themselves spend in a month (UTC): at the soft limit they are told, the hard one stops them."""
+"""What organisations may spend in a month (UTC): at the soft limit they are told, the hard one stops them."""
 
 from dataclasses import dataclass
 
