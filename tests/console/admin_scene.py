@@ -16,7 +16,7 @@ from tests.scripted.server import ScriptedServer
 
 CONFIGURATION = """
 [server]
-public_url = "https://api.northwind.example"
+public_url = "http://api.northwind.example"
 [smtp]
 url = "smtps://leadline:hush-hush@127.0.0.1:9"
 from = "Leadline <leadline@northwind.example>"

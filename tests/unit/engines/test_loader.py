@@ -326,3 +326,56 @@ async def test_a_request_that_comes_while_it_unloads_loads_it_again():
         loader.leave()
         (await loader.take()).close()
         assert (children.loads, loader.state) == (2, "loaded")
+
+
+async def test_a_model_is_loaded_and_unloaded_by_hand_without_a_request():
+    async with engine() as (loader, children):
+        loader.load()
+        children.go.set()
+        await until(lambda: loader.state == "loaded")
+        loader.load()
+        loader.unload()
+        await until(lambda: loader.state == "unloaded")
+        assert (children.loads, loader.status.ready, loader.memory.claimed_by("a")) == (1, True, 0)
+        await loaded(loader, children)
+        assert children.loads == 2
+
+
+async def test_what_a_request_needs_is_not_unloaded_by_hand():
+    async with engine() as (loader, children):
+        use = await loaded(loader, children)
+        with pytest.raises(Unavailable, match="one request needs it now"):
+            loader.unload()
+        assert (loader.state, loader.memory.claimed_by("a")) == ("loaded", 10)
+        use.close()
+        loader.unload()
+        assert loader.state == "unloading"
+
+
+async def test_a_load_that_nobody_waits_for_is_ended_by_hand():
+    async with engine(policy=Policy()) as (loader, children):
+        loader.unload()
+        await until(lambda: loader.state == "unloaded")
+        assert children.loads == 1
+        loader.unload()
+        assert loader.state == "unloaded"
+
+
+async def test_what_failed_to_load_is_tried_again_at_once_by_hand():
+    async with engine() as (loader, children):
+        children.failures = ["no such file"]
+        children.go.set()
+        loader.load()
+        await until(lambda: loader.state == "failed")
+        loader.load()
+        await until(lambda: loader.state == "loaded")
+        assert children.loads == 2
+
+
+async def test_what_does_not_fit_is_not_loaded_by_hand_and_says_why():
+    memory = Memory(10)
+    async with engine("a", memory=memory) as (first, children), engine("b", memory=memory) as (second, _):
+        await loaded(first, children)
+        with pytest.raises(Unavailable, match="what is loaded instead is in use: a"):
+            second.load()
+        assert second.state == "unloaded"
