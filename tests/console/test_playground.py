@@ -323,6 +323,7 @@ def test_beyond_a_limit_it_says_when_to_ask_again(tmp_path: Path) -> None:
     assert status == 429
     assert (refusal["title"], refusal["link"]) == ("Too much at once", ["/limits", "See the limits"])
     assert 0 < refusal["retry_after"] <= 60
+    assert "Try again in" not in refusal["text"]
     assert alice.get("/playground/standing?model=echo").json()["limits"][0]["used"] == 1
     # Each model has limits of its own.
     assert alice.get("/playground/standing?model=slow").json()["limits"][0]["used"] == 0

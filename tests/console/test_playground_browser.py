@@ -470,7 +470,7 @@ async (payloads) => {
   const prompt = document.getElementById("prompt");
   const list = document.getElementById("messages");
   const send = document.getElementById("send");
-  const latest = Date.now() + 240_000;
+  const latest = Date.now() + 120_000;
   for (const payload of payloads) {
     prompt.value = payload;
     document.getElementById("composer").requestSubmit();

@@ -1,5 +1,6 @@
 """Why the playground got no answer, or not all of it: in words, with the page where it can be put right."""
 
+import re
 from dataclasses import dataclass
 
 import msgspec
@@ -23,6 +24,8 @@ from leadline.errors import (
 )
 from leadline.web.errors import encode_error
 
+_WAIT = re.compile(r" Try again in \d+ s\.$")
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -36,7 +39,9 @@ class Refusal:
 
 def refusal_of(error: LeadlineError, visit: Visit) -> Refusal:
     title, link = _told(error, visit)
-    return Refusal(title, str(error), link, error.retry_after_seconds)
+    # The page counts down itself.
+    text = _WAIT.sub("", str(error))
+    return Refusal(title, text, link, error.retry_after_seconds)
 
 
 def refuse(error: LeadlineError, visit: Visit, request_id: str) -> Response:
