@@ -71,6 +71,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             _guide("mail", "E-mail"),
             _guide("billing", "Payments and limits"),
             _guide("proxy", "TLS and proxies"),
+            _guide("watching", "Looking after a server"),
             _guide("backup", "Backups"),
         ),
     ),
