@@ -124,6 +124,10 @@ class Eyes:
             self._heard.pop(page)
             await context.close()
 
+    def heard(self, page: Page) -> list[str]:
+        """What went wrong on the page since the last time that this was asked."""
+        return self._heard[page].take()
+
     async def look(self, page: Page, name: str = "", *, refused: bool = False) -> None:
         """Whether the page, as it stands, is as every page has to be, in both themes and both sizes: no error, nothing
         of other hosts, nothing that the policy blocks, nothing wider than the window, nothing that keeps people out.

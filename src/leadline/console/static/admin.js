@@ -4,13 +4,18 @@ const CALM_MILLISECONDS = 4000;
 const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
 const asked = (url) => fetch(url).then((answer) => (answer.ok ? answer.json() : null)).catch(() => null);
 
+// Of our own pages alone: the policy lets nothing else make elements of a text.
+const fragments = window.trustedTypes?.createPolicy("fragments", { createHTML: (markup) => markup }) ?? {
+  createHTML: (markup) => markup,
+};
+
 // What somebody works with stays as it is: a place with the focus in it is not written anew.
 function write(parts) {
   for (const place of document.querySelectorAll("[data-part]")) {
     const markup = parts[place.dataset.part];
     if (markup === undefined || place.written === markup || place.contains(document.activeElement)) continue;
     place.written = markup;
-    place.innerHTML = markup;
+    place.innerHTML = fragments.createHTML(markup);
   }
 }
 
