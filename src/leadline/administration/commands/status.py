@@ -161,11 +161,11 @@ async def _engines(instance: Instance) -> list[Finding]:
     for one in engine_facts(instance):
         about = f"Engine {one.name} ({one.kind}), {', '.join(one.models) or 'no model'}"
         if one.status.ready:
-            findings.append(Finding("ok", f"{about}: {one.status.detail}."))
+            findings.append(Finding("ok", f"{about}: {_sentence(one.status.detail)}"))
         else:
             loads = one.status.state in ("loading", "restarting")
             how = "Wait until it has loaded." if loads else "See Engines in the console, and the log."
-            findings.append(Finding("warning" if loads else "problem", f"{about}: {one.status.detail}.", how))
+            findings.append(Finding("warning" if loads else "problem", f"{about}: {_sentence(one.status.detail)}", how))
     return findings
 
 
@@ -208,6 +208,10 @@ async def _certificates(instance: Instance) -> list[Finding]:
     named = (instance.config.grpc.tls_certificate, instance.config.grpc.tls_private_key)
     missing = await asyncio.to_thread(lambda: [name for name in named if name is not None and not Path(name).is_file()])
     return [Finding("problem", f"[grpc] names {name}, which is not there.", "Correct the path.") for name in missing]
+
+
+def _sentence(text: str) -> str:
+    return f"{text.rstrip('.')}."
 
 
 def _get(url: str) -> None:
