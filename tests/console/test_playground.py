@@ -154,6 +154,9 @@ def test_usage_and_log_call_it_the_playground(server: ScriptedServer, alice: Vis
     log = server.command("usage request", request=lines[0]["started"]["request"], email=None)
     assert f'"{PLAYGROUND}"' in json.dumps(usage)
     assert f'"{PLAYGROUND}"' in json.dumps(log)
+    for path in ("/log", f"/log/{lines[0]['started']['request']}", "/usage?group=key", "/billing"):
+        page = alice.get(path).text
+        assert PLAYGROUND in page[page.index("<main") :], path
 
 
 @pytest.mark.parametrize("role", ["viewer", "billing"])
