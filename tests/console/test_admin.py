@@ -13,6 +13,7 @@ import pytest
 
 from leadline.accounts.actor import COMMAND_LINE
 from leadline.administration.commands.users import make_admin
+from leadline.ledger.usage import UsageBook
 from leadline.money import usd
 from tests.console.admin_scene import Scene, never, scene
 from tests.console.organisation import audit_rows, user_id
@@ -394,3 +395,26 @@ def test_a_pull_goes_on_when_its_page_is_left(served: Scene) -> None:
     served.server.wait_until(lambda: served.server.instance.pulls.all()[0].state == "done")
 
     assert "done" in says(served.admin, "/admin/engines")
+
+
+def test_what_a_model_made_is_counted_by_the_second(served: Scene) -> None:
+    server, guest = served.server, served.people.guest()
+    body = {"model": "echo", "messages": [{"role": "user", "content": "one two three"}], "max_tokens": 5}
+
+    async def look() -> tuple[int, ...]:
+        await server.pipeline.running.tick()
+        return server.pipeline.running.tokens_by_second("echo")
+
+    server.run(look())
+    guest.http.post("/v1/chat/completions", json=body, headers={"authorization": f"Bearer {server.api_key}"})
+    [record] = server.run(UsageBook(server.instance.database).records(server.organisation_id))
+
+    assert record.usage.output_tokens > 0
+    assert sum(server.run(look())) == record.usage.output_tokens
+
+
+def test_an_engine_with_a_slash_in_its_name_is_unloaded_too(served: Scene) -> None:
+    served.server.instance.engines = {"rack/1": served.engine}
+
+    assert served.admin.post("/admin/engines/rack/1/unload").status_code == 303
+    assert served.engine.status.state == "unloaded"

@@ -1,7 +1,5 @@
 """The engines of this server: what they do now, loading and unloading, and pulls of weights."""
 
-from urllib.parse import quote
-
 from starlette.responses import JSONResponse, Response
 
 from leadline.administration.commands.engines import cancel_pull, load_engine, pull_model, unload_engine
@@ -61,7 +59,7 @@ async def cancel(visit: Visit) -> Response:
 async def now(visit: Visit) -> Response:
     """What changes on the page, as JSON: markup by the ids of the elements that it belongs in."""
     facts, pulls = engine_facts(visit.instance), visit.instance.pulls.all()
-    parts = {f"engine-{quote(one.name, safe='')}": _part("engine", visit, one=one) for one in facts}
+    parts = {f"engine-{one.name}": _part("engine", visit, one=one) for one in facts}
     parts["pulls"] = _part("pulls", visit, pulls=pulls)
     busy = any(one.status.state in _BUSY for one in facts) or any(one.state == "running" for one in pulls)
     return JSONResponse({"parts": parts, "busy": busy})
@@ -70,8 +68,8 @@ async def now(visit: Visit) -> Response:
 PAGES = (
     Page(PATH, "admin-engines", "admin", show, pull),
     Page(f"{PATH}/now", "admin-engines", "admin", now),
-    Page(f"{PATH}/{{engine}}/load", "admin-engines", "admin", post=load),
-    Page(f"{PATH}/{{engine}}/unload", "admin-engines", "admin", post=unload),
+    Page(f"{PATH}/{{engine:path}}/load", "admin-engines", "admin", post=load),
+    Page(f"{PATH}/{{engine:path}}/unload", "admin-engines", "admin", post=unload),
     Page(f"{PATH}/pulls/{{name}}/cancel", "admin-engines", "admin", post=cancel),
 )
 
