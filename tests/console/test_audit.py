@@ -70,6 +70,22 @@ def test_ids_are_called_by_their_names(server: ScriptedServer, people: People, a
     assert re.search(r'<a href="/keys/\w+">first-key</a>', page.text)
 
 
+def test_a_name_that_is_the_id_of_a_stranger_tells_nothing_of_him(
+    server: ScriptedServer, people: People, alice: Visitor
+) -> None:
+    people.stranger("carol@harbour.example").close()
+    carol = user_id(server, "carol@harbour.example")
+    alice.post("/keys", name=carol)
+    alice.post("/settings/name", name=carol)
+    alice.post("/settings/management-keys", {"acls": ["team-token:endpoint:*"]}, name=carol)
+
+    page = text_of(alice.get("/audit"))
+
+    assert carol in page
+    assert "carol@harbour.example" not in page
+    assert EMAIL in page
+
+
 def test_pages_lead_to_older_rows_and_back_and_miss_none(server: ScriptedServer, alice: Visitor) -> None:
     write(server, 120)
     seen, path, backwards = [], "/audit?action=x", []

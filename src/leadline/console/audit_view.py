@@ -18,6 +18,8 @@ ROWS = 50
 COLUMNS = ("time", "actor", "actor_id", "address", "action", "subject", "before", "after", "organisation_id", "id")
 # The organisation is for the log of the whole server alone.
 _FILTERS = ("text", "actor", "action", "since", "until", "organisation")
+# The field whose value is a user's id. Others hold what people typed, which may be the id of a stranger.
+_USER = "owner"
 _WRONG_DAY = "Write a day as 2027-03-31."
 
 
@@ -155,7 +157,7 @@ async def _entry(instance: Instance, row: AuditRow, emails: Mapping[str, str], p
 
 async def _emails(instance: Instance, rows: list[AuditRow]) -> dict[str, str]:
     """Of the users that rows name, by their ids."""
-    values = [value for row in rows for value in (row.subject, *row.before.values(), *row.after.values())]
+    values = [value for row in rows for value in (row.subject, row.before.get(_USER), row.after.get(_USER))]
     ids = {value for value in values if isinstance(value, str) and value.startswith("usr_")}
     users = [await instance.users.get(user_id) for user_id in sorted(ids)]
     return {user.id: user.email for user in users if user is not None}
@@ -216,7 +218,8 @@ def _text(name: str, fields: Mapping[str, Any], emails: Mapping[str, str] = Mapp
             return ", ".join(map(str, value)) or None
         case _:
             text = str(value)
-            return emails.get(text, text.replace(EVERYTHING, "everything").replace(ACL_PREFIX, ""))
+            named = text.replace(EVERYTHING, "everything").replace(ACL_PREFIX, "")
+            return emails.get(text, named) if name == _USER else named
 
 
 def _texts(fields: Mapping[str, Any]) -> str:
