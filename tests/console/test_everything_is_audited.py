@@ -97,7 +97,7 @@ class Scene:
         return self.people.guest().sign_in(BOB, NEW_PASSWORD)
 
     def turn_on(self) -> Any:
-        self.alice.post("/settings/two-factor/begin")
+        self.alice.post("/settings/two-factor/begin", password=OWNERS_PASSWORD)
         secret = re.search(r'id="totp-secret">([A-Z2-7]+)<', self.alice.get("/settings/two-factor").text)
         assert secret is not None
         return self.alice.post("/settings/two-factor", code=pyotp.TOTP(secret[1]).now())

@@ -197,6 +197,7 @@ async def test_the_second_factor_from_the_picture_to_the_recovery_codes(
     async with browser.page(northwind.base_url) as bob:
         await _sign_in(bob, BOB, PASSWORD)
         await bob.goto("/settings")
+        await bob.get_by_label("Your password").fill(PASSWORD)
         await bob.get_by_role("button", name="Turn on").click()
         await expect(bob.get_by_role("img", name=re.compile("QR code"))).to_be_visible()
         await browser.look(bob, "two-factor")

@@ -33,7 +33,7 @@ def alice(people: People) -> Visitor:
 
 def turn_on(visitor: Visitor) -> tuple[str, list[str]]:
     """The secret and the recovery codes of a second factor that is on."""
-    visitor.post("/settings/two-factor/begin")
+    visitor.post("/settings/two-factor/begin", password=OWNERS_PASSWORD)
     secret = re.search(r'id="totp-secret">([A-Z2-7]+)<', visitor.get("/settings/two-factor").text)
     assert secret is not None
     done = visitor.post("/settings/two-factor", code=pyotp.TOTP(secret[1]).now())
@@ -180,8 +180,10 @@ def test_a_wrong_password_is_neither_mailed_nor_remembered(
 def test_the_second_factor_is_turned_on_with_a_code_and_asked_for_from_then_on(
     server: ScriptedServer, people: People, alice: Visitor
 ) -> None:
-    alice.post("/settings/two-factor/begin")
+    refused, nothing = alice.post("/settings/two-factor/begin", password="not this"), alice.get("/settings/two-factor")
+    alice.post("/settings/two-factor/begin", password=OWNERS_PASSWORD)
     page, again = alice.get("/settings/two-factor"), alice.get("/settings/two-factor")
+    assert (refused.status_code, nothing.status_code) == (400, 303)
     assert "<svg" in page.text
     assert "style=" not in page.text
     assert re.findall(r'totp-secret">(\w+)', page.text) == re.findall(r'totp-secret">(\w+)', again.text)

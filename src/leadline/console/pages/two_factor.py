@@ -1,4 +1,4 @@
-"""The visitor's second factor: turned on with a phone, turned off with the password, and codes for a lost phone."""
+"""The visitor's second factor: turned on and off with the password, and codes for a lost phone."""
 
 import msgspec
 from starlette.responses import Response
@@ -14,7 +14,10 @@ _SETTINGS = "/settings#two-factor"
 
 
 async def begin(visit: Visit) -> Response:
-    """A secret for the visitor's phone. It changes nothing yet."""
+    """A secret for the visitor's phone. It changes nothing yet. Whoever found an open session does not lock its user
+    out: he lacks the password."""
+    if not await is_own_password(visit, visit.form.raw("password")):
+        return await yours(visit, wrong={"two_factor": WRONG_PASSWORD})
     try:
         await visit.instance.two_factor.begin(visit.user)
     except InvalidRequest:
