@@ -418,3 +418,18 @@ def test_an_engine_with_a_slash_in_its_name_is_unloaded_too(served: Scene) -> No
 
     assert served.admin.post("/admin/engines/rack/1/unload").status_code == 303
     assert served.engine.status.state == "unloaded"
+
+
+def test_a_file_that_was_broken_since_the_start_breaks_no_page(served: Scene) -> None:
+    (served.server.data / "leadline.toml").write_text("[[", "utf-8")
+
+    assert "server.public_url http://api.northwind.example leadline.toml" in says(served.admin, "/admin/system")
+
+
+def test_a_setting_of_the_environment_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEADLINE_METRICS__TOKEN", "a-token-for-prometheus")
+    with scene(tmp_path) as found:
+        page = says(found.admin, "/admin/system")
+
+    assert "metrics.token set, not shown LEADLINE_METRICS__TOKEN" in page
+    assert "a-token-for-prometheus" not in page

@@ -28,7 +28,7 @@ from leadline.administration.pulls import Pulls
 from leadline.billing.billing import Billing
 from leadline.catalog.price_book import PriceBook
 from leadline.clock import now_microseconds
-from leadline.config import Config, load
+from leadline.config import Config, load, origins
 from leadline.engines.engine import Engine
 from leadline.errors import LeadlineError
 from leadline.ledger.ledger import Ledger
@@ -50,7 +50,8 @@ class SecretUnusable(LeadlineError):
 @dataclass(slots=True)
 class Instance:
     """An opened instance. `base_url` and `grpc_address` are where clients reach it, the latter once a server runs;
-    `engines` are those that run here, by name, and `activity` what they do now. `opened_at` is in microseconds."""
+    `engines` are those that run here, by name, and `activity` what they do now. `origins` tell where settings come from
+    that are no defaults; `opened_at` is in microseconds."""
 
     data: Path
     config: Config
@@ -71,6 +72,7 @@ class Instance:
     billing: Billing
     sealer: Sealer
     base_url: str
+    origins: Mapping[str, str]
     pulls: Pulls
     ledger_check: LedgerCheck
     opened_at: int
@@ -83,7 +85,7 @@ class Instance:
     async def open(cls, data: Path) -> "Instance":
         """Open the folder, making what is missing. InstanceInUse while another process has it open."""
         os.makedirs(data, mode=0o700, exist_ok=True)
-        config = load(data / "leadline.toml")
+        config, found = load(data / "leadline.toml"), origins(data / "leadline.toml")
         lock = lock_folder(data)
         try:
             secret = read_secret(data)
@@ -122,6 +124,7 @@ class Instance:
             billing=billing,
             sealer=sealer,
             base_url=base_url,
+            origins=found,
             pulls=Pulls(data),
             ledger_check=LedgerCheck(database, ledger),
             opened_at=now_microseconds(),

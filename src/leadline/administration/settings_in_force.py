@@ -1,5 +1,6 @@
 """The settings that hold now, and where each comes from. Secrets are never among them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -7,7 +8,6 @@ from urllib.parse import urlsplit
 import msgspec
 
 from leadline.administration.instance import Instance
-from leadline.config import origins
 
 DEFAULT = "default"
 _SECRETS = ("api_key", "secret_key", "webhook_secret", "token")
@@ -28,8 +28,8 @@ class Setting:
 
 
 def settings_in_force(instance: Instance) -> list[Setting]:
-    """As the server read them when it started; where a file was changed since, the sources may be newer."""
-    found = origins(instance.data / "leadline.toml")
+    """As the server read them when it started."""
+    found = instance.origins
     settings: list[Setting] = []
     for section in msgspec.structs.fields(instance.config):
         value = getattr(instance.config, section.name)
@@ -40,7 +40,7 @@ def settings_in_force(instance: Instance) -> list[Setting]:
     return settings
 
 
-def _of(table: str, section: Any, found: dict[str, str]) -> list[Setting]:
+def _of(table: str, section: Any, found: Mapping[str, str]) -> list[Setting]:
     settings: list[Setting] = []
     for field in msgspec.structs.fields(section):
         name, value = f"{table}.{field.encode_name}", getattr(section, field.name)
@@ -51,7 +51,7 @@ def _of(table: str, section: Any, found: dict[str, str]) -> list[Setting]:
     return settings
 
 
-def _listed(table: str, sections: tuple[Any, ...], found: dict[str, str]) -> list[Setting]:
+def _listed(table: str, sections: tuple[Any, ...], found: Mapping[str, str]) -> list[Setting]:
     """One line for each engine or model: what it says besides defaults."""
     if not sections:
         return [Setting(table, "none: the default one", DEFAULT)]

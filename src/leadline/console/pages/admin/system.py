@@ -1,7 +1,5 @@
 """The server as a whole: its program, its data, its books, its backups, and the settings that hold."""
 
-import asyncio
-
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
 from leadline.administration.backups import FOLDER, back_up, delete_backup, download, list_backups
@@ -33,7 +31,7 @@ async def show(visit: Visit) -> Response:
         backups=await list_backups(instance.data),
         folder=FOLDER,
         # What somebody set comes first.
-        settings=sorted(await asyncio.to_thread(settings_in_force, instance), key=lambda one: one.is_default),
+        settings=sorted(settings_in_force(instance), key=lambda one: one.is_default),
         metrics=instance.config.metrics,
         size=size,
     )
