@@ -227,7 +227,7 @@ def _figures(question: UsageQuestion, result: Result) -> list[tuple[str, str, st
         ("Output tokens", *_split(tokens(total["output_tokens"])), each),
         (
             "Time to first token",
-            *(("None", "") if first is None else _split(took(first))),
+            *(("\u2013", "") if first is None else _split(took(first))),
             "" if late is None else f"median{newest}, {took(late)} at p95",
         ),
     ]

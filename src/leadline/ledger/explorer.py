@@ -249,11 +249,12 @@ def _unpriced(numbers: list[int]) -> int:
 
 
 def _rows(snapshot: Snapshot, question: Question) -> Iterator[Row]:
-    """Group, hour or day, then COUNTS and COST_COLUMNS, some of them apart: what is not indexed yet."""
+    """Group, hour or day, then COUNTS, and COST_COLUMNS where they are needed, some of them apart: what is not indexed
+    yet."""
     table, period = _table(question)
     group = _COLUMNS.get(question.by, "organisation_id")
     condition, values = question.meters.condition(3)
-    sums = ", ".join(f"SUM({name})" for name in (*COUNTS, *COST_COLUMNS))
+    sums = ", ".join(f"SUM({name})" for name in (COUNTS + COST_COLUMNS if _needs_classes(question) else COUNTS))
     yield from snapshot.rows(
         f"SELECT {group}, {period}, {sums} FROM meters JOIN {table} ON meter_id = id"
         f" WHERE {period} >= $1 AND {period} < $2 AND {condition} GROUP BY {group}, {period}",

@@ -1,12 +1,14 @@
 """What was used, at a glance: the last day, how long the credits last, and what each key did in two weeks."""
 
+from bisect import bisect_right
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, day_of
 from leadline.ids import first_uuid_at
 from leadline.ledger.usage import LOG_STATUSES, index_records
-from leadline.storage.database import Database, DatabaseUnusable, Value
+from leadline.storage.database import Database, DatabaseUnusable
 
 SPARK_DAYS = 14
 _BURN_DAYS = 7
@@ -46,6 +48,15 @@ class KeySpark:
     cost_ticks: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LimitedHours:
+    """Rate limited requests in each of the last HOURS hours, the present one last. Where there were more than
+    MOST_LIMITED, not `all` are counted: of an hour no more than MOST_LIMITED_AN_HOUR + 1."""
+
+    counts: tuple[int, ...]
+    all: bool = True
+
+
 async def last_day(database: Database, organisation_id: str, now: int) -> LastDay:
     hour = now // MICROSECONDS_PER_HOUR
     [sums] = await database.rows(
@@ -66,26 +77,29 @@ async def last_day(database: Database, organisation_id: str, now: int) -> LastDa
     return LastDay(requests, tokens, cost_ticks, failed, refused, limited)
 
 
-async def limited_by_hour(database: Database, organisation_id: str, now: int) -> tuple[int, ...]:
-    """How many requests were rate limited in each of the last 24 hours, the present one last; of each hour
-    MOST_LIMITED_AN_HOUR + 1 where it is more than that."""
+async def limited_by_hour(database: Database, organisation_id: str, now: int) -> LimitedHours:
     with suppress(DatabaseUnusable):
         await database.together(index_records, None)
     last = now // MICROSECONDS_PER_HOUR
     bounds = [str(first_uuid_at(hour * MICROSECONDS_PER_HOUR)) for hour in range(last - HOURS + 1, last + 2)]
-    values: tuple[Value, ...] = (organisation_id, LOG_STATUSES.index("rate limited"), MOST_LIMITED_AN_HOUR + 1, *bounds)
+    limited = (
+        "SELECT r.request_id FROM meters m JOIN records_of r ON r.meter_id = m.id WHERE m.organisation_id = $1"
+        " AND r.outcome = $2 AND r.request_id >= $4 AND r.request_id < ${} LIMIT $3"
+    )
+    place = (organisation_id, LOG_STATUSES.index("rate limited"))
+    rows = await database.rows(limited.format(5), *place, MOST_LIMITED + 1, bounds[0], bounds[-1])
+    if len(rows) <= MOST_LIMITED:
+        hours = Counter(bisect_right(bounds, request_id) - 1 for (request_id,) in rows)
+        return LimitedHours(tuple(hours[hour] for hour in range(HOURS)))
     counted = " UNION ALL ".join(
-        f"SELECT {hour} AS hour, COUNT(*) AS limited FROM (SELECT 1 FROM met m JOIN records_of r ON r.meter_id = m.id"
-        f" WHERE r.outcome = $2 AND r.request_id >= ${hour + 4} AND r.request_id < ${hour + 5} LIMIT $3) of_{hour}"
+        f"SELECT {hour} AS hour, COUNT(*) AS limited FROM"
+        f" ({limited.replace('$4', f'${hour + 4}').format(hour + 5)}) of_{hour}"
         for hour in range(HOURS)
     )
     rows = await database.rows(
-        "WITH met AS (SELECT m.id FROM meters m WHERE m.organisation_id = $1 AND EXISTS (SELECT 1 FROM records_of r"
-        f" WHERE r.meter_id = m.id AND r.outcome = $2 AND r.request_id >= $4)) SELECT hour, limited FROM ({counted})"
-        " hours ORDER BY hour",
-        *values,
+        f"SELECT hour, limited FROM ({counted}) hours ORDER BY hour", *place, MOST_LIMITED_AN_HOUR + 1, *bounds
     )
-    return tuple(limited for _, limited in rows)
+    return LimitedHours(tuple(count for _, count in rows), all=False)
 
 
 async def burn(database: Database, organisation_id: str, available_ticks: int, now: int) -> Burn:

@@ -4,7 +4,17 @@ import pytest
 
 from leadline.chat.events import Usage
 from leadline.ledger.ledger import Ledger
-from leadline.ledger.overview import HOURS, SPARK_DAYS, Burn, LastDay, burn, last_day, limited_by_hour, sparks
+from leadline.ledger.overview import (
+    HOURS,
+    SPARK_DAYS,
+    Burn,
+    LastDay,
+    LimitedHours,
+    burn,
+    last_day,
+    limited_by_hour,
+    sparks,
+)
 from leadline.money import Ticks
 from leadline.storage.database import Database
 from tests.unit.ledger.scenes import DAY, HOUR, NOON, failed, finished, hold, id_at, record
@@ -37,19 +47,23 @@ async def test_the_last_day_is_24_hours_with_the_present_one(ledger: Ledger, dat
     assert await last_day(database, "org_charlie", NOON) == LastDay(0, 0, 0, 0, 0, 0)
 
 
+@pytest.mark.parametrize(("most", "expected"), [(10_000, 4), (4, 3)])
 async def test_rate_limited_requests_are_counted_by_the_hour(
-    ledger: Ledger, database: Database, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, database: Database, monkeypatch: pytest.MonkeyPatch, most: int, expected: int
 ) -> None:
+    """Where there are very many, not all of an hour are counted."""
+    monkeypatch.setattr("leadline.ledger.overview.MOST_LIMITED", most)
     monkeypatch.setattr("leadline.ledger.overview.MOST_LIMITED_AN_HOUR", 2)
     errors = ("rate_limited", "permission_denied", "credits_held")
-    for number, hours in enumerate((0, 1, 1, 1, 1, 23, 24)):
+    for number, hours in enumerate((0, 1, 1, 1, 1, 1, 23, 24)):
         one = hold(0, name=id_at(NOON - hours * HOUR, number), key=f"key-{number % 2}")
         error = "permission_denied" if number == 1 else errors[number % 2 * 2]
         ledger.note(record(one, status="refused", error=error, usage=Usage()))
     await ledger.tick()
 
-    assert await limited_by_hour(database, "org_alice", NOON) == (1, *[0] * (HOURS - 3), 3, 1)
-    assert await limited_by_hour(database, "org_charlie", NOON) == (0,) * HOURS
+    limited = await limited_by_hour(database, "org_alice", NOON)
+    assert limited == LimitedHours((1, *[0] * (HOURS - 3), expected, 1), all=most > 4)
+    assert await limited_by_hour(database, "org_charlie", NOON) == LimitedHours((0,) * HOURS)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from leadline.console.address import Address
 from leadline.console.page import Page
 from leadline.console.visit import Visit
 from leadline.errors import RateLimited
-from leadline.ledger.overview import MOST_LIMITED_AN_HOUR, limited_by_hour
+from leadline.ledger.overview import limited_by_hour
 from leadline.limits.limiter import Limiter, LimitNow
 from leadline.web.errors import encode_error
 
@@ -50,16 +50,15 @@ async def show(visit: Visit) -> Response:
     }
     model_columns, model_rows = _table(of_models)
     key_columns, key_rows = _table(of_keys)
-    hours = await limited_by_hour(visit.instance.database, organisation_id, now)
+    limited = await limited_by_hour(visit.instance.database, organisation_id, now)
     return visit.render(
         "limits.html",
         model_columns=model_columns,
         models=model_rows,
         key_columns=key_columns,
         keys=key_rows,
-        hours=hours,
-        many=max(hours) > MOST_LIMITED_AN_HOUR,
-        began=(now // MICROSECONDS_PER_HOUR - len(hours) + 1) * MICROSECONDS_PER_HOUR,
+        limited=limited,
+        began=(now // MICROSECONDS_PER_HOUR - len(limited.counts) + 1) * MICROSECONDS_PER_HOUR,
         log=Address("/log", (("status", "rate limited"),)).to(),
         headers=_HEADERS,
         refusal=_refusal(visit.model),
