@@ -2,7 +2,7 @@
 
 import pytest
 
-from leadline.console.formats import ago, day, tokens, usd2, when
+from leadline.console.formats import ago, day, per_million, second, tokens, took, usd2, usd5, when
 from leadline.money import usd
 
 _NOW = 1_764_431_620_000_000  # 29 November 2025, 15:53:40
@@ -54,3 +54,38 @@ def test_what_is_near_is_told_as_a_distance(seconds, told):
 def test_times_are_utc_for_people_and_exact_for_the_browser():
     assert when(_NOW) == '<time datetime="2025-11-29T15:53:40.000Z">29 Nov 2025, 15:53 UTC</time>'
     assert day(_NOW) == '<time datetime="2025-11-29T15:53:40.000Z">29 Nov 2025</time>'
+
+
+@pytest.mark.parametrize(
+    ("amount", "told"),
+    [("0", "$0.00000"), ("1.5", "$1.50000"), ("0.0000123", "$0.0000123"), ("-12", "-$12.00000")],
+)
+def test_amounts_in_lists_are_exact_with_five_decimals_at_least(amount, told):
+    assert usd5(usd(amount)) == told
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "told"),
+    [
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (1000, "1.00 s"),
+        (4130, "4.13 s"),
+        (9_994, "9.99 s"),
+        (9_996, "10.0 s"),
+        (12_400, "12.4 s"),
+        (59_960, "1 min"),
+        (60_000, "1 min"),
+        (125_000, "2 min 5 s"),
+    ],
+)
+def test_how_long_something_took_has_three_figures_at_most(milliseconds, told):
+    assert took(milliseconds) == told
+
+
+def test_prices_are_per_million_tokens():
+    assert [per_million(ticks) for ticks in (0, 250, 1000, 100_000)] == ["$0.00", "$0.025", "$0.10", "$10.00"]
+
+
+def test_moments_in_lists_have_seconds_and_another_year():
+    assert second(_NOW) == ('<time datetime="2025-11-29T15:53:40.000Z">29 Nov 2025, 15:53:40</time>')
