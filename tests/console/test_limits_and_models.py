@@ -98,6 +98,23 @@ def test_a_key_has_its_own_limits_beside_those_of_models(server: ScriptedServer,
     assert int(headers["x-ratelimit-remaining-requests"]) == 6
 
 
+@pytest.mark.usefixtures("still")
+def test_of_very_many_keys_those_nearest_to_a_limit_are_shown(
+    server: ScriptedServer, alice: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leadline.console.pages.limits._MOST_KEYS", 1)
+    new_key(server, "idle", Limit(requests_per_minute=100, tokens_per_minute=0))
+    secret = new_key(server, "busy-one", Limit(requests_per_minute=1, tokens_per_minute=0))
+    before = text_of(alice.get("/limits"))
+    post(server.port, "/v1/chat/completions", secret, BODY)
+    page = alice.get("/limits")
+
+    assert "busy-one" not in before
+    assert meters(page.text, "busy-one") == {"Requests per Minute": (1, 1)}
+    assert meters(page.text, "idle") == {}
+    assert "more keys are further from their limits" in text_of(page)
+
+
 def test_what_was_refused_is_counted_by_the_hour_and_looks_as_the_page_says(
     server: ScriptedServer, alice: Visitor
 ) -> None:

@@ -17,6 +17,8 @@ from leadline.ledger.overview import limited_by_hour
 from leadline.limits.limiter import Limiter, LimitNow
 from leadline.web.errors import encode_error
 
+# Of keys those that are nearest to a limit.
+_MOST_KEYS = 100
 _HEADERS = (
     ("x-ratelimit-limit-requests", "How many requests the limit lets through in its window."),
     ("x-ratelimit-remaining-requests", "How many of them are left now."),
@@ -49,7 +51,8 @@ async def show(visit: Visit) -> Response:
         if key.limit is not None and key.revoked_at is None
     }
     model_columns, model_rows = _table(of_models)
-    key_columns, key_rows = _table(of_keys)
+    nearest = sorted(of_keys.items(), key=lambda pair: -max((one.percent for one in pair[1]), default=0))
+    key_columns, key_rows = _table(dict(nearest[:_MOST_KEYS]))
     limited = await limited_by_hour(visit.instance.database, organisation_id, now)
     return visit.render(
         "limits.html",
@@ -57,6 +60,7 @@ async def show(visit: Visit) -> Response:
         models=model_rows,
         key_columns=key_columns,
         keys=key_rows,
+        left_out=max(0, len(of_keys) - _MOST_KEYS),
         limited=limited,
         began=(now // MICROSECONDS_PER_HOUR - len(limited.counts) + 1) * MICROSECONDS_PER_HOUR,
         log=Address("/log", (("status", "rate limited"),)).to(),
