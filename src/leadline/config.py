@@ -17,8 +17,8 @@ from leadline.money import usd
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Capability = Literal["chat", "completions", "tools", "json", "logprobs", "vision", "embeddings", "reasoning"]
 
-# Variables that are not settings: where the instance is, its secret, and what the tests use.
-_NOT_SETTINGS = ("LEADLINE_DATA", "LEADLINE_SECRET", "LEADLINE_CI")
+# Variables that are not settings: where the instance is, its secret, the key of `leadline chat`, what the tests use.
+_NOT_SETTINGS = ("LEADLINE_DATA", "LEADLINE_SECRET", "LEADLINE_API_KEY", "LEADLINE_CI")
 _NOT_SETTINGS_PREFIX = "LEADLINE_TEST_"
 
 
@@ -209,10 +209,15 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     """The file at `path` (none: all defaults) with the environment's overrides, or ConfigurationError."""
     try:
         text = path.read_text("utf-8") if path.exists() else ""
-        document = tomllib.loads(text, parse_float=Decimal)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path.name} is not valid TOML: {error}") from None
-    config = _convert(document, lambda table, key: _place(path.name, text, table, key))
+    return parse(text, path.name, environment)
+
+
+def parse(text: str, file: str, environment: Mapping[str, str] = os.environ) -> Config:
+    """What `load` makes of a file of that name that holds the text."""
+    document = read_toml(text, file)
+    config = _convert(document, lambda table, key: _place(file, text, table, key))
     overridden = _override(document, environment)
     if overridden:
         config = _convert(document, lambda table, key: f"the environment variable {_variable(table, key, environment)}")
@@ -220,11 +225,25 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     return config
 
 
+def read_toml(text: str, file: str) -> dict[str, Any]:
+    """The text as plain values, or ConfigurationError."""
+    try:
+        return tomllib.loads(text, parse_float=Decimal)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{file} is not valid TOML: {error}") from None
+
+
 def origins(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Where each setting comes from that is not a default: the file's name, or the variable. Dotted, as `smtp.url`."""
     document = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
     found = {_dotted(table, key): path.name for table, section in document.items() for key in _leaves(section)}
     return found | {".".join(keys): variable for variable, keys in _settings(environment)}
+
+
+def overriding(key: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The environment variable that holds instead of what the file says of this setting; None: the file holds."""
+    wanted = key.split(".")
+    return next((variable for variable, path in _settings(environment) if path == wanted[: len(path)]), None)
 
 
 def _leaves(section: Any) -> list[str]:
@@ -309,11 +328,11 @@ def _override(document: dict[str, Any], environment: Mapping[str, str]) -> bool:
                 raise ConfigurationError(
                     f"the environment variable {variable} reaches into {table!r}, which is not a section."
                 )
-        section[key] = _value_of(environment[variable])
+        section[key] = value_of(environment[variable])
     return bool(settings)
 
 
-def _value_of(text: str) -> Any:
+def value_of(text: str) -> Any:
     """A TOML value where it is one (`5`, `true`, `["a"]`), else the text itself."""
     try:
         return tomllib.loads(f"value = {text}", parse_float=Decimal)["value"]

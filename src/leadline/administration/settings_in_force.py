@@ -1,6 +1,6 @@
 """The settings that hold now, and where each comes from. Secrets are never among them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from leadline.administration.instance import Instance
+from leadline.config import Config, EngineSection, ModelSection
 
 DEFAULT = "default"
 _SECRETS = ("api_key", "secret_key", "webhook_secret", "token")
@@ -29,15 +30,54 @@ class Setting:
 
 def settings_in_force(instance: Instance) -> list[Setting]:
     """As the server read them when it started."""
-    found = instance.origins
+    return settings_of(instance.config, instance.origins)
+
+
+def settings_of(config: Config, found: Mapping[str, str]) -> list[Setting]:
+    """Those of a configuration; `found` is where they come from."""
     settings: list[Setting] = []
-    for section in msgspec.structs.fields(instance.config):
-        value = getattr(instance.config, section.name)
+    for section in msgspec.structs.fields(config):
+        value = getattr(config, section.name)
         if isinstance(value, tuple):
             settings += _listed(section.encode_name, value, found)
         else:
             settings += _of(section.encode_name, value, found)
     return settings
+
+
+@dataclass(frozen=True, slots=True)
+class Valued:
+    """A setting for programs: a plain JSON value. What is secret in it is not there."""
+
+    name: str
+    value: Any
+    source: str
+
+
+def each_value(
+    config: Config, found: Mapping[str, str], listed: tuple[tuple[EngineSection, ...], tuple[ModelSection, ...]]
+) -> list[Valued]:
+    """As `settings_of`, with each setting of the engines and models `listed` by itself: `models.NAME.aliases`."""
+    values: list[Valued] = []
+    for field in msgspec.structs.fields(config):
+        section = getattr(config, field.name)
+        if isinstance(section, msgspec.Struct):
+            values += _valued(field.encode_name, section, lambda name: found.get(name, DEFAULT))
+    for table, sections in (("engines", listed[0]), ("models", listed[1])):
+        source = found.get(table, DEFAULT)
+        for one in sections:
+            values += _valued(f"{table}.{one.name}", one, lambda _, source=source: source)  # type: ignore[misc]
+    return values
+
+
+def _valued(table: str, section: msgspec.Struct, source: Callable[[str], str]) -> Iterator[Valued]:
+    for field in msgspec.structs.fields(section):
+        name, value = f"{table}.{field.encode_name}", getattr(section, field.name)
+        if isinstance(value, msgspec.Struct):
+            yield from _valued(name, value, source)
+        else:
+            told = shown(field.name, value) if isinstance(value, str) and value else msgspec.to_builtins(value)
+            yield Valued(name, told, source(name))
 
 
 def _of(table: str, section: Any, found: Mapping[str, str]) -> list[Setting]:

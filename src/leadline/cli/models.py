@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from leadline.cli.configuration import tell_overridden, tell_when
 from leadline.cli.options import common, data_folder, fail, run, show, table
 from leadline.errors import LeadlineError
 from leadline.money import show_usd
@@ -129,6 +130,47 @@ def price_model(name: str, effective_from: str | None, *, as_json: bool, **price
     changes = {word: price for word, price in prices.items() if price is not None}
     result = run("models price", {"name": name, "changes": changes, "effective_from": effective_from})
     show(result, as_json=as_json, text=lambda: _prices(result))
+
+
+@models.command("rm")
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Also those that an engine would use at the next start.")
+@common
+def remove_model(name: str, *, force: bool, as_json: bool) -> None:
+    """Delete pulled weights. It is refused while an engine uses them.
+
+    \b
+    Examples:
+      leadline models rm my-model
+      leadline models rm smollm2-135m-instruct --force
+    """
+    result = run("models rm", {"name": name, "force": force})
+    freed = f"{result['freed_bytes'] / 1e6:,.1f} MB are free again"
+    show(result, as_json=as_json, text=lambda: f"{name} is deleted: {freed}.")
+
+
+@models.command("alias")
+@click.argument("name")
+@click.argument("alias")
+@click.option("--remove", is_flag=True, help="Take it away instead.")
+@common
+def alias_model(name: str, alias: str, *, remove: bool, as_json: bool) -> None:
+    """Give a model a further name, in leadline.toml. It holds after the next start of the server.
+
+    An alias may end in *, quoted for the shell: it stands for every name that begins so.
+
+    \b
+    Examples:
+      leadline models alias smollm2-135m-instruct gpt-4o-mini
+      leadline models alias smollm2-135m-instruct "claude-*"
+      leadline models alias smollm2-135m-instruct gpt-4o-mini --remove
+    """
+    result = run("models alias", {"name": name, "alias": alias, "remove": remove})
+    names = ", ".join(result["aliases"]) or "none"
+    show(result, as_json=as_json, text=lambda: f"Aliases of {result['name']}: {names}.")
+    tell_overridden("models", result["overridden_by"])
+    if result["changed"]:
+        tell_when(result)
 
 
 def _models(models: list[dict[str, Any]]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from leadline.accounts.actor import COMMAND_LINE, Actor
 from leadline.administration.commands import (
     accounts,
+    configuration,
     credits,
     database,
     engines,
@@ -17,12 +18,16 @@ from leadline.administration.commands import (
     status,
     usage,
     users,
+    weights,
 )
 from leadline.administration.commands.command import Command, Result
 from leadline.administration.instance import Instance
 from leadline.errors import InvalidRequest
 
-_PARTS = (accounts, users, keys, management_keys, credits, usage, explore, requests, models, engines, database, status)
+_PARTS = (
+    *(accounts, users, keys, management_keys, credits, usage, explore, requests),
+    *(models, weights, engines, configuration, database, status),
+)
 READS: dict[str, Command] = {name: command for part in _PARTS for name, command in part.READS.items()}
 CHANGES: dict[str, Command] = {name: command for part in _PARTS for name, command in part.CHANGES.items()}
 

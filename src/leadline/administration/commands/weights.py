@@ -1,0 +1,67 @@
+"""Pulled weights: what makes room on the disk."""
+
+import asyncio
+from pathlib import Path
+
+from leadline.accounts.actor import Actor
+from leadline.accounts.audit_log import audited
+from leadline.administration.commands.command import Command, Result
+from leadline.administration.instance import Instance
+from leadline.administration.models import projector_file, sections
+from leadline.config import EngineSection
+from leadline.errors import PermissionDenied
+from leadline.weights.known import DEFAULT
+from leadline.weights.store import Store, WeightsMissing
+
+
+async def remove_weights(instance: Instance, actor: Actor, name: str, *, force: bool = False) -> Result:
+    """Delete pulled weights. PermissionDenied while an engine uses them; with `force`, and where no server runs, also
+    those that an engine would use at the next start."""
+    store = Store(instance.data / "models")
+    path = await asyncio.to_thread(store.path, name)
+    if path is None:
+        raise WeightsMissing(f"No weights named {name[:200]!r} have been pulled. `leadline models list` shows all.")
+    engines = [one for one in sections(instance.config)[0] if await asyncio.to_thread(_uses, store, one, path)]
+    if engines:
+        _refuse(instance, engines[0].name, name, force=force)
+    freed = await asyncio.to_thread(_remove, store, name, path)
+    at = instance.keys.clock()
+    await instance.database.commit(audited(at, actor, "models rm", name, ({"bytes": freed}, {})))
+    return {"name": name, "freed_bytes": freed}
+
+
+READS: dict[str, Command] = {}
+CHANGES: dict[str, Command] = {"models rm": remove_weights}
+
+
+def _refuse(instance: Instance, engine: str, name: str, *, force: bool) -> None:
+    """Nobody's weights go while a server runs that has, or may load, them."""
+    if instance.engines:
+        raise PermissionDenied(
+            f"The engine {engine!r} uses {name}. Take it out of leadline.toml and start the server again first."
+        )
+    if not force:
+        raise PermissionDenied(
+            f"The engine {engine!r} would use {name} at the next start. Take it out of leadline.toml first, or delete"
+            " them all the same with --force."
+        )
+
+
+def _uses(store: Store, engine: EngineSection, path: Path) -> bool:
+    if engine.kind != "llamacpp":
+        return False
+    try:
+        own = store.resolve(engine.weights or DEFAULT.name)
+    except WeightsMissing:
+        return False
+    projector = projector_file(store, own, engine.projector)
+    going = {file.absolute() for file in (*store.files(path), store.projector(path)) if file is not None}
+    return own.absolute() in going or (projector is not None and projector.absolute() in going)
+
+
+def _remove(store: Store, name: str, path: Path) -> int:
+    """What was freed. A file that only refers to one elsewhere frees nothing, and that one stays."""
+    files = [file for file in (*store.files(path), store.projector(path)) if file is not None]
+    freed = sum(file.stat().st_size for file in files if not file.is_symlink())
+    store.remove(name)
+    return freed
