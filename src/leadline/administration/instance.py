@@ -49,7 +49,8 @@ class SecretUnusable(LeadlineError):
 
 @dataclass(slots=True)
 class Instance:
-    """An opened instance. `base_url` and `grpc_address` are where clients reach it, the latter once a server runs;
+    """An opened instance. `base_url` and `grpc_address` are where clients reach it, the latter once a server runs, and
+    `local_url` is where programs of this machine do;
     `engines` are those that run here, by name, and `activity` what they do now. `origins` tell where settings come from
     that are no defaults; `opened_at` is in microseconds."""
 
@@ -79,6 +80,7 @@ class Instance:
     _lock: IO[str]
     engines: Mapping[str, Engine] = field(default_factory=dict)
     grpc_address: str | None = None
+    local_url: str | None = None
     activity: Activity | None = None
 
     @classmethod

@@ -10,6 +10,7 @@ from leadline.cli.configuration import configuration
 from leadline.cli.credits import credits
 from leadline.cli.database import database
 from leadline.cli.keys import keys
+from leadline.cli.logs import logs
 from leadline.cli.management_keys import management_keys
 from leadline.cli.models import models
 from leadline.cli.serve import serve
@@ -39,6 +40,7 @@ for _command in (
     serve,
     status,
     doctor,
+    logs,
     init,
     accounts,
     users,

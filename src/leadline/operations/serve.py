@@ -136,6 +136,7 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         port = sockets[0].getsockname()[1]
         if instance.config.server.public_url is None:
             instance.base_url = f"http://localhost:{port}"
+        instance.local_url = _local_url(sockets[0])
         _warn_of_plain_text(instance, options, terminal)
         for engine in engines:
             await engine.start()
@@ -286,6 +287,13 @@ def _grpc_port(options: Options) -> int:
     if options.grpc_port is not None:
         return options.grpc_port
     return DEFAULT_GRPC_PORT if options.port else 0
+
+
+def _local_url(listening: socket.socket) -> str:
+    """Where this machine reaches the socket, whatever clients elsewhere go through."""
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 looked for, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _grpc_address(instance: Instance, rpcs: GrpcServer) -> str:

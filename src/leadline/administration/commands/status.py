@@ -45,6 +45,7 @@ async def show_status(instance: Instance) -> Result:
         "ready": runs and system.writable and any(one.status.ready for one in engines),
         "version": system.version,
         "base_url": instance.base_url,
+        "local_url": instance.local_url,
         "uptime_seconds": (now - system.opened_at) // MICROSECONDS_PER_SECOND if runs else None,
         "engines": [_engine(one) for one in engines],
         "running_requests": sum(one.running for one in engines),
