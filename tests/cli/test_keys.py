@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from leadline.accounts.keys import ENDPOINTS
+from leadline.accounts.api_key import ENDPOINTS
 from leadline.administration.commands.run import run
 from leadline.administration.instance import Instance
 from leadline.cli.root import cli

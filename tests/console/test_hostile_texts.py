@@ -12,9 +12,9 @@ import pytest_asyncio
 from playwright.async_api import Page as Window
 
 from leadline.accounts.actor import COMMAND_LINE, Actor
+from leadline.accounts.api_key import KeyOptions
 from leadline.accounts.audit_log import audited
 from leadline.accounts.guard import Guard
-from leadline.accounts.keys import KeyOptions
 from leadline.accounts.users import NewUser
 from leadline.administration.billing import change_details
 from leadline.administration.commands.accounts import open_organisation

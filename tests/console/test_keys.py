@@ -8,7 +8,7 @@ import pytest
 from xai_sdk import Client
 
 from leadline.accounts.actor import COMMAND_LINE
-from leadline.accounts.keys import ApiKey
+from leadline.accounts.api_key import ApiKey
 from leadline.accounts.roles import Role
 from leadline.accounts.users import NewUser
 from tests.console.visitor import PASSWORD, Visitor, text_of

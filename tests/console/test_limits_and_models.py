@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from leadline.accounts.actor import COMMAND_LINE
-from leadline.accounts.keys import KeyOptions
+from leadline.accounts.api_key import KeyOptions
 from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.config import Limit
 from leadline.console.model_view import state_of

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from leadline.accounts.actor import COMMAND_LINE
-from leadline.accounts.keys import PLAYGROUND
+from leadline.accounts.api_key import PLAYGROUND
 from leadline.chat.events import ChoiceFinished, Finished, ReasoningDelta, Started, TextDelta, Usage
 from leadline.chat.request import Image, JsonFormat, Message, Text
 from leadline.console.playground import stream

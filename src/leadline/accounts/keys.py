@@ -4,94 +4,29 @@ A change is committed first and then remembered, so it holds from the next reque
 """
 
 import asyncio
-import json
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 from leadline.accounts.actor import Actor
+from leadline.accounts.api_key import (
+    PLAYGROUND,
+    ApiKey,
+    KeyOptions,
+    fields_of,
+    key_of,
+    option_values,
+    with_options,
+)
 from leadline.accounts.audit_log import Fields, audited, differences
 from leadline.accounts.key_texts import LONGEST_KEY, new_key_text, new_public_id
 from leadline.clock import Clock, now_microseconds, rfc3339
-from leadline.config import Limit
-from leadline.errors import InvalidRequest, NotFound, Unauthenticated
-from leadline.money import SpendCap, Ticks
-from leadline.storage.database import Conflict, Database, Value, Write
-
-ENDPOINTS = frozenset({"chat", "sample", "embed", "tokenize", "models", "image", "files", "batch"})
-# In the place of endpoints or models, where an empty set means all: not a single one.
-NONE = frozenset({"none"})
-NO_LIMIT = Limit(requests_per_second=0, requests_per_minute=0, tokens_per_minute=0, concurrent_requests=0)
-
-State = Literal["active", "disabled", "expired", "revoked"]
-# Nothing: programs show its secret. `playground`: somebody asks in the console, and there is no secret to show.
-Purpose = Literal["", "playground"]
-PLAYGROUND = "Playground"
+from leadline.errors import NotFound, Unauthenticated
+from leadline.storage.database import Conflict, Database, Write
 
 _INCORRECT = "Incorrect API key. Check it, or create a new one."
-
-
-@dataclass(frozen=True, slots=True)
-class KeyOptions:
-    """What an organisation decides about a key. An empty set means all, NONE not a single one; `expires_at` is in
-    microseconds. An endpoint that is none of ENDPOINTS is an InvalidRequest, as are names beside NONE's."""
-
-    name: str
-    endpoints: frozenset[str] = frozenset()
-    models: frozenset[str] = frozenset()
-    cap: SpendCap | None = None
-    limit: Limit | None = None
-    expires_at: int | None = None
-
-    def __post_init__(self) -> None:
-        for field, names in (("endpoints", self.endpoints), ("models", self.models)):
-            if names > NONE:
-                raise InvalidRequest("none stands alone: write it without other names.", field)
-        for unknown in sorted(self.endpoints - ENDPOINTS - NONE):
-            raise InvalidRequest(
-                f"There is no endpoint {unknown!r}. Write any of {', '.join(sorted(ENDPOINTS))}.", "endpoints"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key without its secret. Times are in microseconds. An empty set means all, NONE not a single one; `models` are
-    names or aliases as they were given. Until `previous_expires_at` the secret before the last rotation works too.
-    `created_by` is a user's id, or nothing where it was the command line."""
-
-    id: str
-    organisation_id: str
-    name: str
-    last_four: str
-    created_at: int
-    disabled_at: int | None = None
-    revoked_at: int | None = None
-    expires_at: int | None = None
-    endpoints: frozenset[str] = frozenset()
-    models: frozenset[str] = frozenset()
-    cap: SpendCap | None = None
-    limit: Limit | None = None
-    previous_expires_at: int | None = None
-    modified_at: int = 0
-    created_by: str = ""
-    purpose: Purpose = ""
-
-    def state(self, now: int) -> State:
-        if self.revoked_at is not None:
-            return "revoked"
-        if self.disabled_at is not None:
-            return "disabled"
-        return "active" if self.expires_at is None or now < self.expires_at else "expired"
-
-    @property
-    def redacted(self) -> str:
-        return f"ll_{self.id}…{self.last_four}"
-
-    @property
-    def options(self) -> KeyOptions:
-        return KeyOptions(self.name, self.endpoints, self.models, self.cap, self.limit, self.expires_at)
 
 
 class _Secret(NamedTuple):
@@ -144,7 +79,7 @@ class ApiKeys:
         )
         for digest, previous_digest, used_at, used_from, modified_at, created_by, purpose, *row in rows:
             previous = bytes.fromhex(previous_digest) if previous_digest is not None else None
-            key = _key_of(row)
+            key = key_of(row)
             key = replace(key, modified_at=modified_at or key.created_at, created_by=created_by, purpose=purpose)
             self._add(key, bytes.fromhex(digest), previous)
             if used_at is not None:
@@ -189,8 +124,8 @@ class ApiKeys:
         bare = ApiKey(
             public_id, organisation_id, options.name, text[-4:], now, modified_at=now, created_by=actor.user_id
         )
-        key = _with(bare, options)
-        return await self._insert(key, self._digest(text), actor, _fields(key)), text
+        key = with_options(bare, options)
+        return await self._insert(key, self._digest(text), actor, fields_of(key)), text
 
     async def playground(self, organisation_id: str, actor: Actor) -> ApiKey:
         """The key by which the user `actor` asks in the console, made with its first use. Its digest is that of no
@@ -234,7 +169,7 @@ class ApiKeys:
             " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
             (
                 *(key.id, key.organisation_id, digest.hex(), key.last_four, key.created_at),
-                *(*_option_values(key.options), key.modified_at, key.created_by, key.purpose),
+                *(*option_values(key.options), key.modified_at, key.created_by, key.purpose),
             ),
         )
         row = self._audited(actor, "keys create", key, ({}, told))
@@ -246,11 +181,11 @@ class ApiKeys:
             "UPDATE api_keys SET name = $1, expires_at = $2, endpoints = $3, models = $4, cap_ticks = $5,"
             " cap_period = $6, requests_per_second = $7, requests_per_minute = $8, tokens_per_minute = $9,"
             " concurrent_requests = $10, modified_at = $11 WHERE id = $12",
-            (*_option_values(options), now := self.clock(), key.id),
+            (*option_values(options), now := self.clock(), key.id),
         )
-        changes = differences(_fields(self._by_id[key.id]), _fields(_with(key, options)))
+        changes = differences(fields_of(self._by_id[key.id]), fields_of(with_options(key, options)))
         writes = write, self._audited(actor, "keys change", key, changes)
-        return await self._change(key, writes, lambda known: _with(replace(known, modified_at=now), options))
+        return await self._change(key, writes, lambda known: with_options(replace(known, modified_at=now), options))
 
     async def rotate(self, key: ApiKey, overlap_microseconds: int, actor: Actor) -> tuple[ApiKey, str]:
         """The key with a new secret, and its text. The present secret works until the overlap ends, an older one stops
@@ -428,72 +363,3 @@ def _why_not(key: ApiKey, now: int) -> str:
 
 def _date(microseconds: int) -> str:
     return rfc3339(microseconds)[: len("2027-03-31")]
-
-
-def _with(key: ApiKey, options: KeyOptions) -> ApiKey:
-    return replace(
-        key,
-        name=options.name,
-        endpoints=options.endpoints,
-        models=options.models,
-        cap=options.cap,
-        limit=_limit(options.limit),
-        expires_at=options.expires_at,
-    )
-
-
-def _fields(key: ApiKey) -> dict[str, Value]:
-    """What its organisation decided about a key, for the audit log."""
-    limit = key.limit or NO_LIMIT
-    return {
-        "name": key.name,
-        "endpoints": ", ".join(sorted(key.endpoints)) or "all",
-        "models": ", ".join(sorted(key.models)) or "all",
-        "cap_ticks": key.cap.ticks if key.cap is not None else None,
-        "cap_period": key.cap.period if key.cap is not None else None,
-        "expires_at": rfc3339(key.expires_at) if key.expires_at is not None else None,
-        "requests_per_second": limit.requests_per_second,
-        "requests_per_minute": limit.requests_per_minute,
-        "tokens_per_minute": limit.tokens_per_minute,
-        "concurrent_requests": limit.concurrent_requests,
-    }
-
-
-def acls_of(key: ApiKey) -> list[str]:
-    """What a key may use, in xAI's words."""
-    endpoints, models = ([] if names == NONE else sorted(names) or ["*"] for names in (key.endpoints, key.models))
-    return [f"api-key:endpoint:{name}" for name in endpoints] + [f"api-key:model:{name}" for name in models]
-
-
-def _limit(limit: Limit | None) -> Limit | None:
-    return None if limit == NO_LIMIT else limit
-
-
-def _option_values(options: KeyOptions) -> tuple[Value, ...]:
-    """As they are stored, in the order of their columns: from `name` and `expires_at` to `concurrent_requests`."""
-    cap, limit = options.cap, options.limit or NO_LIMIT
-    return (
-        options.name,
-        options.expires_at,
-        ",".join(sorted(options.endpoints)),
-        json.dumps(sorted(options.models), ensure_ascii=False) if options.models else "",
-        cap.ticks if cap is not None else None,
-        cap.period if cap is not None else None,
-        limit.requests_per_second,
-        limit.requests_per_minute,
-        limit.tokens_per_minute,
-        limit.concurrent_requests,
-    )
-
-
-def _key_of(row: Sequence[Any]) -> ApiKey:
-    """From columns in the order of ApiKey's fields, where a cap has two and a limit four."""
-    *plain, endpoints, models, cap_ticks, cap_period, per_second, per_minute, tokens, concurrent, previous = row
-    return replace(
-        ApiKey(*plain),
-        endpoints=frozenset(endpoints.split(",") if endpoints else ()),
-        models=frozenset(json.loads(models) if models else ()),
-        cap=SpendCap(Ticks(cap_ticks), cap_period) if cap_ticks is not None else None,
-        limit=_limit(Limit(per_second, per_minute, tokens, concurrent)),
-        previous_expires_at=previous,
-    )

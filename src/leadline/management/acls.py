@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from leadline.accounts.keys import ENDPOINTS, NONE
+from leadline.accounts.api_key import ENDPOINTS, NONE
 from leadline.errors import InvalidRequest
 from leadline.management.wire import Json
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from leadline.accounts.keys import NO_LIMIT, ApiKey, KeyOptions, acls_of
+from leadline.accounts.api_key import NO_LIMIT, ApiKey, KeyOptions, acls_of
 from leadline.administration.commands.keys import LONGEST_OVERLAP, key_name
 from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.config import Limit

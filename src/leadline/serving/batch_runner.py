@@ -16,7 +16,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from leadline.accounts.keys import ApiKey
+from leadline.accounts.api_key import ApiKey
 from leadline.chat.collect import Collector
 from leadline.chat.events import ChatEvent, Finished
 from leadline.chat.request import ChatRequest

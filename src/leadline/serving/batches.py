@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
-from leadline.accounts.keys import ApiKey
+from leadline.accounts.api_key import ApiKey
 from leadline.catalog.catalog import Catalog
 from leadline.chat.request import ChatRequest
 from leadline.errors import InvalidRequest, ModelNotFound, NotFound

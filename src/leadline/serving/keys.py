@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from leadline.accounts.keys import ApiKey, acls_of
+from leadline.accounts.api_key import ApiKey, acls_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from leadline.accounts.keys import NONE, ApiKey, ApiKeys
+from leadline.accounts.api_key import NONE, ApiKey
+from leadline.accounts.keys import ApiKeys
 from leadline.accounts.organisations import Organisations
 from leadline.catalog.catalog import Catalog, Model
 from leadline.catalog.prices import Prices

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from leadline.accounts.keys import ApiKey
+from leadline.accounts.api_key import ApiKey
 from leadline.chat.events import ChatEvent
 from leadline.clock import MICROSECONDS_PER_DAY, Clock
 from leadline.errors import DeadlineExceeded, IdempotencyConflict, InvalidRequest, LeadlineError, Unavailable

@@ -1,6 +1,6 @@
 """What a key may use."""
 
-from leadline.accounts.keys import NONE, ApiKey
+from leadline.accounts.api_key import NONE, ApiKey
 from leadline.errors import PermissionDenied
 
 

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadline.accounts.actor import COMMAND_LINE, Actor
+from leadline.accounts.api_key import ENDPOINTS, NONE, ApiKey, KeyOptions, acls_of
 from leadline.accounts.audit_log import AuditLog
 from leadline.accounts.key_texts import checksum
-from leadline.accounts.keys import ENDPOINTS, NONE, ApiKey, ApiKeys, KeyOptions, acls_of
+from leadline.accounts.keys import ApiKeys
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
 from leadline.config import Limit
 from leadline.errors import InvalidRequest, LeadlineError, NotFound, Unauthenticated

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from leadline.accounts.actor import COMMAND_LINE, Actor
-from leadline.accounts.keys import PLAYGROUND, ApiKeys
+from leadline.accounts.api_key import PLAYGROUND
+from leadline.accounts.keys import ApiKeys
 from leadline.accounts.roles import Role
 from leadline.errors import NotFound
 from tests.unit.accounts.people import People

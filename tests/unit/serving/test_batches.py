@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from leadline.accounts.keys import ApiKey
+from leadline.accounts.api_key import ApiKey
 from leadline.chat.collect import ChatAnswer, Choice
 from leadline.chat.events import Usage
 from leadline.chat.request import ChatRequest, Message, Text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from leadline.accounts.keys import NONE, ApiKey
+from leadline.accounts.api_key import NONE, ApiKey
 from leadline.administration.commands.run import run
 from leadline.administration.instance import Instance
 from leadline.catalog.catalog import Catalog, Model

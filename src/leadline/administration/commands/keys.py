@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from leadline.accounts.actor import Actor
-from leadline.accounts.keys import NO_LIMIT, ApiKey, KeyOptions
+from leadline.accounts.api_key import NO_LIMIT, ApiKey, KeyOptions
 from leadline.administration.commands import dates
 from leadline.administration.commands.command import Command, Result, dollars
 from leadline.administration.instance import Instance

@@ -7,7 +7,8 @@ from urllib.parse import quote, urlencode
 import msgspec
 from starlette.responses import JSONResponse, Response
 
-from leadline.accounts.keys import ENDPOINTS, NO_LIMIT, NONE, ApiKey, KeyOptions, KeyUse, State
+from leadline.accounts.api_key import ENDPOINTS, NO_LIMIT, NONE, ApiKey, KeyOptions, State
+from leadline.accounts.keys import KeyUse
 from leadline.administration.commands.keys import chosen_options, key_name, overlap_of
 from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.console.page import Page
