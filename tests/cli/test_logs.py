@@ -81,7 +81,7 @@ def test_a_follower_loses_nothing_and_repeats_nothing_while_files_take_each_othe
 
     for number in range(200):
         handler.emit(logging.LogRecord("a", logging.INFO, "", 0, "%d", (number,), None))
-        if number % 7 == 0:
+        if number % 13 == 0:
             seen += [json.loads(line)["message"] for line in follower.new()]
     seen += [json.loads(line)["message"] for line in follower.new()]
     handler.close()

@@ -6,6 +6,7 @@ import click
 
 from leadline import __version__
 from leadline.cli.accounts import accounts, init
+from leadline.cli.chat import chat
 from leadline.cli.configuration import configuration
 from leadline.cli.credits import credits
 from leadline.cli.database import database
@@ -38,6 +39,7 @@ def cli(context: click.Context, data: Path | None) -> None:
 
 for _command in (
     serve,
+    chat,
     status,
     doctor,
     logs,
