@@ -49,8 +49,9 @@ def create_account(email: str, org: str, *, password_stdin: bool, yes: bool, as_
     """Make a further organisation.
 
     \b
-    Example:
+    Examples:
       leadline accounts create --email bob@south.example --org South --password-stdin < password
+      leadline accounts create --email bob@south.example --org South
     """
     password = _password(email, from_stdin=password_stdin, yes=yes)
     result = run("accounts create", {"email": email, "org": org, "password": password})
@@ -63,8 +64,9 @@ def list_accounts(*, as_json: bool) -> None:
     """Show every organisation's users.
 
     \b
-    Example:
+    Examples:
       leadline accounts list
+      leadline accounts list --json
     """
     result = run("accounts list", {})
     rows = [
@@ -81,8 +83,9 @@ def suspend_account(email: str, *, as_json: bool) -> None:
     """Refuse all keys of a user's organisation from the next request on.
 
     \b
-    Example:
+    Examples:
       leadline accounts suspend bob@south.example
+      leadline accounts suspend bob@south.example --json
     """
     result = run("accounts suspend", {"email": email})
     show(result, as_json=as_json, text=lambda: f"{result['organisation']} is suspended: its keys are refused.")
@@ -95,8 +98,9 @@ def resume_account(email: str, *, as_json: bool) -> None:
     """Let a suspended organisation's keys work again.
 
     \b
-    Example:
+    Examples:
       leadline accounts resume bob@south.example
+      leadline accounts resume bob@south.example --json
     """
     result = run("accounts resume", {"email": email})
     show(result, as_json=as_json, text=lambda: f"{result['organisation']} is active: its keys work.")
@@ -110,8 +114,9 @@ def change_email(old: str, new: str, *, as_json: bool) -> None:
     """Give a user another e-mail.
 
     \b
-    Example:
+    Examples:
       leadline accounts change-email bob@south.example robert@south.example
+      leadline accounts change-email bob@south.example robert@south.example --json
     """
     result = run("accounts change-email", {"old": old, "new": new})
     show(result, as_json=as_json, text=lambda: f"{old} is {result['email']} from now on.")

@@ -41,8 +41,9 @@ def balance(email: str, *, as_json: bool) -> None:
     """Show what an organisation has left.
 
     \b
-    Example:
+    Examples:
       leadline credits balance mara@northwind.example
+      leadline credits balance mara@northwind.example --json
     """
     result = run("credits balance", {"email": email})
     text = "Balance {}, of which {} is held by running requests and {} is available."
@@ -58,8 +59,9 @@ def ledger(email: str, limit: int | None, *, as_json: bool) -> None:
     """Show an organisation's ledger, the newest entry last.
 
     \b
-    Example:
+    Examples:
       leadline credits ledger mara@northwind.example --limit 20
+      leadline credits ledger mara@northwind.example --limit 20 --json
     """
     with spinner("reading the ledger"):
         result = run("credits ledger", {"email": email, "limit": limit})
@@ -76,8 +78,9 @@ def verify(*, as_json: bool) -> None:
     """Check that the books add up.
 
     \b
-    Example:
+    Examples:
       leadline credits verify
+      leadline credits verify --json
     """
     with spinner("checking the books"):
         result = run("credits verify", {})

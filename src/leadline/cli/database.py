@@ -75,8 +75,9 @@ def upgrade(*, as_json: bool) -> None:
     `leadline serve` does the same by itself.
 
     \b
-    Example:
+    Examples:
       leadline db upgrade
+      leadline db upgrade --json
     """
     from leadline.storage.closed import schema_of
 

@@ -67,8 +67,9 @@ def list_keys(email: str | None, *, as_json: bool) -> None:
     """Show the organisation's keys.
 
     \b
-    Example:
+    Examples:
       leadline keys list
+      leadline keys list --json
     """
     result = run("keys list", {"email": email})
     words = ("name", "redacted", "state", "created_at", "expires_at", "last_used_at")
@@ -84,8 +85,9 @@ def show_key(key: str, email: str | None, *, as_json: bool) -> None:
     """Show what a key may do.
 
     \b
-    Example:
+    Examples:
       leadline keys show my-app
+      leadline keys show my-app --json
     """
     result = run("keys show", {"key": key, "email": email})
     show(result, as_json=as_json, text=lambda: table(("KEY", result["redacted"]), _rows(result)))
@@ -147,7 +149,7 @@ def _key_command(verb: str, what: str) -> None:
         result = run(f"keys {verb}", {"key": key, "email": email})
         show(result, as_json=as_json, text=lambda: f"{result['name']} ({result['redacted']}) is {result['state']}.")
 
-    command.__doc__ = f"{what}\n\n\b\nExample:\n  leadline keys {verb} my-app\n"
+    command.__doc__ = f"{what}\n\n\b\nExamples:\n  leadline keys {verb} my-app\n  leadline keys {verb} my-app --json\n"
     keys.command(verb)(click.argument("key")(_EMAIL(command)))
 
 

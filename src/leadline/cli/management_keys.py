@@ -50,8 +50,9 @@ def list_management_keys(email: str | None, *, as_json: bool) -> None:
     """Show the organisation's management keys.
 
     \b
-    Example:
+    Examples:
       leadline management-keys list
+      leadline management-keys list --json
     """
     result = run("management-keys list", {"email": email})
     words = ("name", "redacted", "state", "created_at", "expires_at", "last_used_at")
@@ -67,7 +68,7 @@ def _key_command(verb: str, what: str) -> None:
         result = run(f"management-keys {verb}", {"key": key, "email": email})
         show(result, as_json=as_json, text=lambda: f"{result['name']} ({result['redacted']}) is {result['state']}.")
 
-    command.__doc__ = f"{what}\n\n\b\nExample:\n  leadline management-keys {verb} terraform\n"
+    command.__doc__ = f"{what}\n\n\b\nExamples:\n  leadline management-keys {verb} terraform\n  leadline management-keys {verb} terraform --json\n"
     management_keys.command(verb)(click.argument("key")(_EMAIL(command)))
 
 

@@ -31,8 +31,9 @@ def list_models(*, as_json: bool) -> None:
     """Show the configured models, what their engines do now, and the pulled weights.
 
     \b
-    Example:
+    Examples:
       leadline models list
+      leadline models list --json
     """
     result = run("models list", {})
     show(result, as_json=as_json, text=lambda: f"{_models(result['models'])}\n\n{_weights(result['weights'])}")
@@ -81,8 +82,9 @@ def show_model(name: str, *, as_json: bool) -> None:
     """Show a model's settings and its prices: those of now, to come and before.
 
     \b
-    Example:
+    Examples:
       leadline models show grok-beta
+      leadline models show grok-beta --json
     """
     result = run("models show", {"name": name})
     parts = [_settings(result), *([_facts(result["weights"])] if result["weights"] else []), _prices(result)]

@@ -59,8 +59,9 @@ def request(request_id: str, *, email: str | None, as_json: bool) -> None:
     """Show one request, and how its price came about.
 
     \b
-    Example:
+    Examples:
       leadline usage request 0192f3a0-7c1e-7d44-8c52-0c5a3b1f9e21
+      leadline usage request 0192f3a0-7c1e-7d44-8c52-0c5a3b1f9e21 --json
     """
     result = run("usage request", {"request": request_id, "email": email})
     show(result, as_json=as_json, text=lambda: _request(result))

@@ -21,8 +21,9 @@ def list_users(*, as_json: bool) -> None:
     """Show everybody.
 
     \b
-    Example:
+    Examples:
       leadline users list
+      leadline users list --json
     """
     result = run("users list", {})
     show(result, as_json=as_json, text=lambda: table(("EMAIL", "NAME", "ROLES", "2FA", "STATE"), _rows(result)))
@@ -74,8 +75,9 @@ def suspend_user(email: str, *, as_json: bool) -> None:
     """Keep a user out of the console, at once. API keys go on.
 
     \b
-    Example:
+    Examples:
       leadline users suspend bob@northwind.example
+      leadline users suspend bob@northwind.example --json
     """
     result = run("users suspend", {"email": email})
     show(result, as_json=as_json, text=lambda: f"{result['email']} is suspended: all sessions ended.")
@@ -88,8 +90,9 @@ def resume_user(email: str, *, as_json: bool) -> None:
     """Let a suspended user in again.
 
     \b
-    Example:
+    Examples:
       leadline users resume bob@northwind.example
+      leadline users resume bob@northwind.example --json
     """
     result = run("users resume", {"email": email})
     show(result, as_json=as_json, text=lambda: f"{result['email']} may sign in.")
@@ -119,8 +122,9 @@ def turn_off_two_factor(email: str, *, as_json: bool) -> None:
     """Let a user in without a code who lost the phone and the recovery codes.
 
     \b
-    Example:
+    Examples:
       leadline users two-factor-off bob@northwind.example
+      leadline users two-factor-off bob@northwind.example --json
     """
     result = run("users two-factor-off", {"email": email})
     show(result, as_json=as_json, text=lambda: f"{result['email']} signs in with the password alone.")
@@ -133,8 +137,9 @@ def make_reset_link(email: str, *, as_json: bool) -> None:
     """Print a link with which a user chooses a new password. It works once, for an hour.
 
     \b
-    Example:
+    Examples:
       leadline users reset-link bob@northwind.example
+      leadline users reset-link bob@northwind.example --json
     """
     result = run("users reset-link", {"email": email})
     show(result, as_json=as_json, text=lambda: str(result["link"]))
@@ -148,8 +153,9 @@ def change_email(old: str, new: str, *, as_json: bool) -> None:
     """Give a user another e-mail.
 
     \b
-    Example:
+    Examples:
       leadline users change-email bob@south.example robert@south.example
+      leadline users change-email bob@south.example robert@south.example --json
     """
     result = run("users change-email", {"old": old, "new": new})
     show(result, as_json=as_json, text=lambda: f"{old} is {result['email']} from now on.")
@@ -161,8 +167,9 @@ def setup_link(*, as_json: bool) -> None:
     """Print a link to set a new server up in the browser. It works once, for 30 minutes.
 
     \b
-    Example:
+    Examples:
       leadline setup-link
+      leadline setup-link --json
     """
     result = run("setup-link", {})
     show(result, as_json=as_json, text=lambda: str(result["link"]))
