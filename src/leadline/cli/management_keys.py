@@ -68,7 +68,8 @@ def _key_command(verb: str, what: str) -> None:
         result = run(f"management-keys {verb}", {"key": key, "email": email})
         show(result, as_json=as_json, text=lambda: f"{result['name']} ({result['redacted']}) is {result['state']}.")
 
-    command.__doc__ = f"{what}\n\n\b\nExamples:\n  leadline management-keys {verb} terraform\n  leadline management-keys {verb} terraform --json\n"
+    example = f"  leadline management-keys {verb} terraform"
+    command.__doc__ = f"{what}\n\n\b\nExamples:\n{example}\n{example} --json\n"
     management_keys.command(verb)(click.argument("key")(_EMAIL(command)))
 
 
