@@ -4,6 +4,8 @@ import asyncio
 import io
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -21,6 +23,14 @@ from tests.cli.process import DEADLINE_SECONDS, NO_MODEL, Done, Serving, environ
 from tests.pictures import png
 from tests.scripted.engine import ScriptedEngine, echo
 from tests.scripted.server import ScriptedServer
+
+# Ctrl C goes to whoever a terminal belongs to.
+IN_ITS_TERMINAL = """
+import fcntl, termios
+from leadline.cli.main import main
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+main()
+"""
 
 
 def chat(server: ScriptedServer, *args: str, stdin: str = "", **more: str) -> Done:
@@ -207,3 +217,39 @@ async def test_the_server_of_the_folder_is_found_whatever_its_public_address(tmp
         assert await serving.stop() == 0
     assert (done.code, "elsewhere" in done.err) == (3, False)
     assert "does not answer" not in done.err
+
+
+@pytest.mark.slow
+def test_in_a_terminal_ctrl_c_ends_the_answer_and_ctrl_d_the_conversation(server: ScriptedServer):
+    ours, theirs = pty.openpty()
+    args = [sys.executable, "-c", IN_ITS_TERMINAL, "chat", "slow", "--url", server.base_url]
+    env, terminal = environment(LEADLINE_API_KEY=server.api_key, TERM="dumb"), (theirs, theirs, theirs)
+    with subprocess.Popen(args, 0, None, *terminal, env=env, start_new_session=True) as talks:
+        os.close(theirs)
+        _wait_for(ours, "> ")
+        os.write(ours, b"count\n")
+        _wait_for(ours, "three")
+        os.write(ours, b"\x03")
+        _wait_for(ours, "Stopped.")
+        _wait_for(ours, "> ")
+        server.wait_until(lambda: server.engine.aborted == ["slow"])
+        server.run(_let_go(server.engine))
+        os.write(ours, b"again\n")
+        _wait_for(ours, "tokens in")
+        _wait_for(ours, "> ")
+        os.write(ours, b"\x04")
+        assert talks.wait(DEADLINE_SECONDS) == 0
+    os.close(ours)
+    assert [message.role for message in server.engine.requests[-1].messages] == ["user", "assistant", "user"]
+
+
+def _wait_for(terminal: int, words: str) -> None:
+    seen = b""
+    while words.encode() not in seen:
+        ready, _, _ = select.select([terminal], [], [], DEADLINE_SECONDS)
+        assert ready, seen
+        seen += os.read(terminal, 1)
+
+
+async def _let_go(engine: ScriptedEngine) -> None:
+    engine.release.set()

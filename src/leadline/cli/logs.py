@@ -12,8 +12,20 @@ from leadline.cli.plain_text import harmless
 
 DEFAULT_LINES = 50
 _COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
-# Told in the line's own places.
-_TOLD = ("at", "level", "logger", "message", "status", "method", "path", "seconds", "request_id", "exception")
+# Told in the line's own places, or once more with colours.
+_TOLD = (
+    "at",
+    "level",
+    "logger",
+    "message",
+    "status",
+    "method",
+    "path",
+    "seconds",
+    "request_id",
+    "exception",
+    "color_message",
+)
 
 
 @click.command()
