@@ -16,6 +16,8 @@ from tests.cli.in_process import init, leadline
 from tests.cli.process import EMAIL, NO_MODEL, Serving
 from tests.raw import post, request
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 
 

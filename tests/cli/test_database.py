@@ -18,6 +18,8 @@ from tests.cli.process import EMAIL, Serving
 from tests.cli.process import leadline as process
 from tests.raw import post
 
+pytestmark = pytest.mark.slow
+
 CREDIT = 5 * 10**10
 
 

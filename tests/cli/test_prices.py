@@ -10,6 +10,8 @@ from tests.cli.in_process import init, leadline
 from tests.cli.process import NO_MODEL, Done, Serving
 from tests.raw import request
 
+pytestmark = pytest.mark.slow
+
 # Ticks per token: 10,000 for each USD per million.
 FILE = {"input_ticks": 1_000, "cached_input_ticks": 1_000, "output_ticks": 4_000, "reasoning_ticks": 4_000}
 

@@ -10,6 +10,8 @@ from tests.cli.process import EMAIL, Serving
 from tests.raw import post
 from tests.scripted.upstream import Reply, ScriptedUpstream, delta, finish, sse
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = """
 [[engines]]
 name = "gpu-1"

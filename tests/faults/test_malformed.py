@@ -22,6 +22,8 @@ from tests.raw import Answer, Raw, parse, request
 from tests.scripted.engine import SCRIPTS, ScriptedEngine, Step, echo
 from tests.scripted.server import ScriptedServer
 
+pytestmark = pytest.mark.slow
+
 # Words of libraries, and of our inside.
 FOREIGN = re.compile(
     rb"msgspec|Traceback|Expected `|Object (missing|contains)|Invalid (enum )?value|JSONDecode|codec can't|\.py\b"

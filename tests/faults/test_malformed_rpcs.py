@@ -24,6 +24,8 @@ from tests.proof import count, keep
 from tests.scripted.engine import SCRIPTS, ScriptedEngine, echo
 from tests.scripted.server import ScriptedServer
 
+pytestmark = pytest.mark.slow
+
 # How a call may end here, where there are all credits and no limits.
 ENDS = ("OK", "INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "UNIMPLEMENTED")
 # What is wrong with no single field, or with another one than was touched.

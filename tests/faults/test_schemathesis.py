@@ -21,6 +21,8 @@ from tests.conformance.grammar.described import document
 from tests.proof import count
 from tests.scripted.server import ScriptedServer
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = schemathesis.openapi.from_dict(document())
 OPERATIONS = {one.label: one for one in (found.ok() for found in SCHEMA.get_all_operations())}
 CHECKS = [

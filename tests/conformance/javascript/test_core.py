@@ -11,7 +11,7 @@ from tests.conformance.older.test_older import capital
 from tests.scripted.engine import SCRIPTS
 from tests.scripted.server import ScriptedServer
 
-pytestmark = pytest.mark.node
+pytestmark = [pytest.mark.node, pytest.mark.slow]
 DEADLINE_SECONDS = 120
 
 

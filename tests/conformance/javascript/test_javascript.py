@@ -10,7 +10,7 @@ import pytest
 FOLDER = Path(__file__).parent
 DEADLINE_SECONDS = 600
 SCRIPTED = ("embeddings.test.mjs", "files.test.mjs", "parameters.test.mjs")
-pytestmark = pytest.mark.node
+pytestmark = [pytest.mark.node, pytest.mark.slow]
 
 
 @pytest.mark.model

@@ -16,6 +16,8 @@ from leadline.chat.events import ChoiceFinished, Finished, Started, TextDelta, U
 from tests.scripted.engine import SCRIPTS, prompt_tokens
 from tests.scripted.server import ScriptedServer
 
+pytestmark = pytest.mark.slow
+
 MATRIX = Path(__file__).with_name("matrix.py")
 OLDER = Path(sys.prefix) / "older"
 CHECKS = 15

@@ -859,6 +859,7 @@ def test_a_client_that_hangs_up_stops_the_engine_and_stores_nothing(server):
     assert server.run(server.instance.database.rows("SELECT COUNT(*) FROM stored_answers")) == [(0,)]
 
 
+@pytest.mark.slow
 @pytest.mark.node
 @pytest.mark.parametrize(("model", "tests"), [("echo", "."), ("weather", "stream"), ("thinks-again", "stream")])
 def test_the_javascript_sdk_finds_what_it_expects(server, node, model, tests):
