@@ -1,6 +1,7 @@
 """What all tests share: the scripted server; password hashes, databases and clients that cost little."""
 
 import os
+import signal
 import ssl
 from collections.abc import Generator, Iterator
 from functools import partial
@@ -13,6 +14,10 @@ from hypothesis import HealthCheck, settings
 
 from leadline.storage import database
 from tests.scripted.server import ScriptedServer
+
+# A suite in the background has Ctrl C ignored, and so would whatever it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A slow machine is no failure. `make check` takes the second profile, `make proof` the third.
 settings.register_profile(

@@ -197,7 +197,10 @@ def test_ctrl_c_ends_the_program_with_130_and_the_engine_stops(server: ScriptedS
         assert talks.stdout is not None
         assert talks.stdout.read(3) == b"one"
         os.kill(talks.pid, signal.SIGINT)
-        assert talks.wait(DEADLINE_SECONDS) == 130
+        try:
+            assert talks.wait(DEADLINE_SECONDS) == 130
+        finally:
+            talks.kill()
     server.wait_until(lambda: server.engine.aborted == ["slow"])
 
 

@@ -113,10 +113,19 @@ def test_without_a_log_it_is_said_what_writes_one(tmp_path: Path):
 def test_following_ends_with_ctrl_c(folder: Path):
     write(folder, "before")
     command = [sys.executable, "-m", "leadline", "logs", "-f", "--data", str(folder.parent)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(PYTHONUNBUFFERED="1")) as follows:
+    follows = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(PYTHONUNBUFFERED="1"),
+    )
+    try:
         assert follows.stdout is not None
         assert follows.stdout.readline() == "before\n"
         write(folder, "after")
         assert follows.stdout.readline() == "after\n"
         os.kill(follows.pid, signal.SIGINT)
         assert follows.wait(DEADLINE_SECONDS) == 130
+    finally:
+        follows.kill()
+        follows.communicate()
