@@ -146,23 +146,6 @@ def test_an_unknown_variable_is_an_error_too(data):
     assert (done.code, done.json) == (0, {"ok": True, "models": ["tiny"]})
 
 
-def test_every_command_has_help_with_an_example_in_100_columns():
-    def walk(*path: str) -> None:
-        done = leadline(*path, "--help")
-        assert done.code == 0
-        assert max(map(len, done.out.splitlines())) <= 100
-        commands = re.split(r"\nCommands:\n", done.out)
-        if len(commands) == 1:
-            assert "Example" in done.out, path
-            assert "--json" in done.out, path
-            assert "--data" in done.out, path
-        for line in (commands[1:] or [""])[0].splitlines():
-            if name := re.match(r"  (\S+)", line):
-                walk(*path, name.group(1))
-
-    walk()
-
-
 async def test_commands_beside_a_running_server_hold_from_its_next_request_on(data):
     key = (await asyncio.to_thread(init, data)).json["api_key"]
     serving = await Serving.start(data)
