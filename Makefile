@@ -33,6 +33,7 @@ bench: dev ## Benchmarks against the bare engine, of the money path, and of gRPC
 proof: dev ## The long counts.
 	$(BIN)/python -m pytest -n 2 -m "not model" --hypothesis-profile=proof tests/property tests/unit tests/conformance/test_same_in_all.py tests/conformance/xai/test_same_over_both.py tests/conformance/xai/test_keepalive.py
 	$(BIN)/python -m pytest -m "not model" --hypothesis-profile=proof tests/faults
+	$(BIN)/python -m pytest --hypothesis-profile=proof tests/console
 	$(BIN)/python -m tests.proof
 	$(BIN)/python -m pytest -m model tests/faults
 
