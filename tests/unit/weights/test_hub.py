@@ -135,12 +135,13 @@ async def test_a_failure_after_a_cut_keeps_what_came(hub: ScriptedHub, store: St
     hub.stalls = [1 << 20]
     task = asyncio.create_task(failure(store, hub))
     await asyncio.to_thread(hub.stalled.wait, 30)
-    hub.cuts, hub.statuses = [0], {"content": 500}
-    hub.files[REPOSITORY]["Tiny.Q4_0.gguf"] = gguf(LARGE)
-    hub.go_on.set()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    # Only now: nothing of the pull that was cut short may take what is meant for the next one.
+    hub.cuts, hub.statuses = [0], {"content": 500}
+    hub.files[REPOSITORY]["Tiny.Q4_0.gguf"] = gguf(LARGE)
+    hub.go_on.set()
     assert "status 500" in await failure(store, hub)
     hub.cuts, hub.statuses = [], {}
 
