@@ -45,7 +45,7 @@ class Accounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who may become a user: nobody (`off`), who is invited, or anybody (`open`), then only with an e-mail of one of
     `email_domains`, if there are any."""
 
-    sign_up: Literal["invite", "off", "open"] = "invite"
+    sign_up: Literal["invite", "off", "approval", "open"] = "invite"
     email_domains: tuple[str, ...] = ()
 
 

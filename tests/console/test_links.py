@@ -11,7 +11,9 @@ import pytest
 from leadline.accounts.actor import COMMAND_LINE
 from leadline.accounts.mail import Mail
 from leadline.accounts.users import User
+from leadline.money import Ticks
 from tests.console.visitor import PASSWORD, Visitor, text_of
+from tests.raw import post
 from tests.scripted.server import EMAIL, ScriptedServer
 
 ALICE_S = "correct horse"
@@ -104,6 +106,31 @@ def test_sign_up_tells_nobody_who_is_here(open_server: ScriptedServer) -> None:
     assert ["already" in mail.text for mail in mails(open_server)] == [True, False]
     [organisation] = {one.name for one in open_server.run(open_server.instance.organisations.all())}
     assert organisation == "Northwind"
+
+
+def test_who_signs_up_may_have_to_wait_for_an_administrator(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "leadline.toml").write_text('[accounts]\nsign_up = "approval"\n', "utf-8")
+    server = ScriptedServer(tmp_path / "data")
+    bob, alice = visitors(server, 2)
+    bob.post("/signup", signing_up())
+    bob.post("/verify", token=token_of(link_in(mails(server)[0])), password=PASSWORD)
+    made = bob.get(bob.post("/keys", name="early").headers["location"])
+    [text] = set(re.findall(r"ll_[0-9A-Za-z]{8}_[0-9A-Za-z]{38}", made.text))
+    body = b'{"model": "echo", "messages": [{"role": "user", "content": "Hello"}]}'
+    waits, refused = text_of(bob.get("/home")), post(server.port, "/v1/chat/completions", text, body).status
+    [told] = [mail for mail in mails(server) if mail.to == EMAIL]
+    alice.sign_in(EMAIL, ALICE_S)
+    let_in = alice.post(f"{link_in(told)}/resume")
+    [key] = [one for one in server.instance.keys.of(link_in(told).rpartition("/")[2]) if one.name == "early"]
+    server.run(server.instance.ledger.grant(key.organisation_id, Ticks(10**10), "welcome"))
+
+    assert "waits for an administrator" in waits
+    assert refused == 403
+    assert let_in.status_code == 303
+    assert "waits for an administrator" not in text_of(bob.get("/home"))
+    assert post(server.port, "/v1/chat/completions", text, body).status == 200
+    server.stop()
 
 
 def test_two_sign_ups_with_one_email_are_one_user(open_server: ScriptedServer) -> None:

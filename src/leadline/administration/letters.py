@@ -1,8 +1,10 @@
 """What a stranger asks for by e-mail. Whether the e-mail is known here shows in nothing: the work is the same, and one
 commit."""
 
+from leadline.accounts.actor import Actor
 from leadline.accounts.links import Links
 from leadline.accounts.mail import Outbox
+from leadline.accounts.organisations import Organisation
 from leadline.accounts.users import NewUser, normal_email
 from leadline.administration.commands.users import link_to
 from leadline.administration.instance import Instance
@@ -48,3 +50,13 @@ async def mail_sign_up(instance: Instance, person: NewUser, organisation: str) -
     mail = instance.outbox.putting(person.email, subject, text, "sign-up")
     await instance.database.commit(*writes, mail, *unsaid)
     instance.outbox.look()
+
+
+async def await_approval(instance: Instance, organisation: Organisation, actor: Actor) -> None:
+    """Let a new organisation wait, suspended, for an administrator of this server, and tell those who are."""
+    await instance.organisations.suspend(organisation.id, actor)
+    url = f"{instance.base_url}/admin/organisations/{organisation.id}"
+    text = f"{actor.name} signed up at {instance.base_url} and waits for you. Let the organisation in or not:\n\n{url}"
+    for admin in await instance.users.all():
+        if admin.is_admin and admin.suspended_at is None:
+            await instance.outbox.put(admin.email, "Somebody waits for your approval", text, "approval")

@@ -69,8 +69,8 @@ PAGES: tuple[Page, ...] = (
     *server.PAGES,
 )
 
-# CONTRACT, section 8. `style-src` has no exception: meters and bars are drawn as SVG. Scripts make no element of a text,
-# but for `fragments` of our own pages in admin.js.
+# CONTRACT, section 8. `style-src` has no exception: meters and bars are drawn as SVG. Scripts make no element of a
+# text, but for `fragments` of our own pages in admin.js.
 _OWN_FORMS = "form-action 'self'"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data: blob:;"

@@ -18,7 +18,7 @@ from leadline.accounts.sessions import SessionRefused
 from leadline.accounts.users import NewUser, User, normal_email
 from leadline.administration.commands.accounts import grant_starter, open_organisation
 from leadline.administration.invitations import still_invites
-from leadline.administration.letters import mail_reset, mail_sign_up
+from leadline.administration.letters import await_approval, mail_reset, mail_sign_up
 from leadline.administration.sign_ins import remember_sign_in
 from leadline.clock import MICROSECONDS_PER_SECOND
 from leadline.console.cookies import SESSION, SESSION_SECONDS
@@ -163,10 +163,13 @@ async def verify(guest: Guest) -> Response:
             return guest.render("verify.html", 400, token=token, email=person.email, asks=True, wrong=wrong)
         instance.guard.succeeded(_SIGN_IN, person.email, guest.address)
     try:
-        await open_organisation(instance, actor, person, facts["org"], also=[instance.links.taking("verify", token)])
+        taking = [instance.links.taking("verify", token)]
+        organisation = await open_organisation(instance, actor, person, facts["org"], also=taking)
     except (Conflict, InvalidRequest):
         # The link was used meanwhile, or another one of the same e-mail.
         raise LinkGone from None
+    if instance.config.accounts.sign_up == "approval":
+        await await_approval(instance, organisation, actor)
     return await _enter(guest, person.id, "/home")
 
 
@@ -270,7 +273,7 @@ async def found(visitor: SignedIn) -> Response:
 
 def may_found(visitor: SignedIn) -> bool:
     """Whether the visitor may open further organisations."""
-    return visitor.is_admin or _open(visitor)
+    return visitor.is_admin or visitor.instance.config.accounts.sign_up == "open"
 
 
 async def choose_organisation(visit: Visit) -> Response:
@@ -351,7 +354,8 @@ def _refuse_founding(visitor: SignedIn) -> None:
 
 
 def _open(guest: Guest) -> bool:
-    return guest.instance.config.accounts.sign_up == "open"
+    """Whether anybody may sign up, be it that he waits for an administrator then."""
+    return guest.instance.config.accounts.sign_up in ("open", "approval")
 
 
 def _next(path: str) -> str:
