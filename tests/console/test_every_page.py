@@ -28,7 +28,7 @@ def everybody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everybody]:
     everybody.close()
 
 
-@pytest_asyncio.fixture(loop_scope="session", scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def window(browser: Eyes, everybody: Everybody) -> AsyncIterator[Window]:
     """Of the administrator, who is an owner too: he sees every page."""
     async with browser.page(everybody.server.base_url) as window:
