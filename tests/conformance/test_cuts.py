@@ -14,6 +14,8 @@ from tests.conformance.remote import Remote
 from tests.conformance.told import PATHS, ask, everywhere
 from tests.scripted.upstream import Reply, delta, finish, sse
 
+pytestmark = pytest.mark.slow
+
 USAGE = {"prompt_tokens": 9, "completion_tokens": 6, "completion_tokens_details": {"reasoning_tokens": 1}}
 
 

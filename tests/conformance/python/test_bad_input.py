@@ -6,6 +6,8 @@ import pytest
 
 from tests.raw import Raw, head, parse, post, request
 
+pytestmark = pytest.mark.slow
+
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 ASK = {"model": "echo", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
 BOTH = pytest.mark.parametrize("path", [CHAT, MESSAGES])

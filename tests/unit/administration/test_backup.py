@@ -33,6 +33,8 @@ from leadline.money import Ticks
 from leadline.storage.closed import newest_schema, schema_of
 from leadline.storage.database import Database, DatabaseUnusable
 
+pytestmark = pytest.mark.slow
+
 EMAIL = "alice@northwind.example"
 GRANTED = 10**10
 WRITERS = 4

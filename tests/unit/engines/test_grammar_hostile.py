@@ -17,6 +17,8 @@ from leadline.errors import InvalidRequest
 from tests.proof import count
 from tests.unit.engines.test_grammar_recogniser import LlamaCpp
 
+pytestmark = pytest.mark.slow
+
 # Of CPU. Measured are 0.05; what explodes takes minutes.
 MOST_SECONDS = 5.0
 LONGEST_REFUSAL = 700

@@ -17,6 +17,8 @@ from leadline.money import Ticks
 from leadline.storage.database import Database, DatabaseUnusable
 from tests.proof import count
 
+pytestmark = pytest.mark.slow
+
 HOUR, DAY = 3_600_000_000, 86_400_000_000
 BEGAN = 20_000 * DAY
 FILES = sorted(
