@@ -1,5 +1,6 @@
 """`leadline serve`."""
 
+import os
 import sys
 from typing import Any
 
@@ -28,6 +29,8 @@ def serve(host: str, port: int, grpc_port: int | None, *, quickstart: bool, chec
     """
     import asyncio
 
+    # Our children are other programs: gRPC need not follow a fork, nor say on the terminal that it does not.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from leadline.cli.terminal import ServeJson, ServeLines
     from leadline.operations.serve import Options
     from leadline.operations.serve import serve as run_server
