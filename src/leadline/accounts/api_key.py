@@ -68,11 +68,7 @@ class ApiKey:
     purpose: Purpose = ""
 
     def state(self, now: int) -> State:
-        if self.revoked_at is not None:
-            return "revoked"
-        if self.disabled_at is not None:
-            return "disabled"
-        return "active" if self.expires_at is None or now < self.expires_at else "expired"
+        return state_at(now, self.revoked_at, self.disabled_at, self.expires_at)
 
     @property
     def redacted(self) -> str:
@@ -81,6 +77,15 @@ class ApiKey:
     @property
     def options(self) -> KeyOptions:
         return KeyOptions(self.name, self.endpoints, self.models, self.cap, self.limit, self.expires_at)
+
+
+def state_at(now: int, revoked_at: int | None, disabled_at: int | None, expires_at: int | None) -> State:
+    """What a key is, of an application or of management: what cannot be undone comes first."""
+    if revoked_at is not None:
+        return "revoked"
+    if disabled_at is not None:
+        return "disabled"
+    return "active" if expires_at is None or now < expires_at else "expired"
 
 
 def with_options(key: ApiKey, options: KeyOptions) -> ApiKey:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any
 
 from leadline.accounts.actor import Actor
+from leadline.accounts.api_key import State, state_at
 from leadline.accounts.audit_log import Fields, audited
 from leadline.accounts.key_texts import LONGEST_KEY, new_key_text, new_public_id
 from leadline.clock import Clock, now_microseconds, rfc3339
@@ -31,8 +32,6 @@ EVERYTHING = f"{ACL_PREFIX}*"
 _ACLS = {EVERYTHING} | {ACL_PREFIX + operation for operation in OPERATIONS}
 _INCORRECT = "Incorrect management key. Check it, or create a new one."
 _MOST_RANGES = 100
-
-State = Literal["active", "disabled", "expired", "revoked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +76,7 @@ class ManagementKey:
     revoked_at: int | None = None
 
     def state(self, now: int) -> State:
-        if self.revoked_at is not None:
-            return "revoked"
-        if self.disabled_at is not None:
-            return "disabled"
-        return "active" if self.expires_at is None or now < self.expires_at else "expired"
+        return state_at(now, self.revoked_at, self.disabled_at, self.expires_at)
 
     @property
     def redacted(self) -> str:

@@ -169,12 +169,14 @@ class Organisations:
         *,
         verified: bool = True,
         only_first: bool = False,
+        suspended: bool = False,
         also: Sequence[Write] = (),
     ) -> Organisation:
         """A new organisation and its owner, a new user or one who is there. `opening` gives the write that opens its
         account in the ledger. All of it and `also` is one commit: with `only_first`, or where one of `also` meets
-        nothing, whoever comes second is a Conflict."""
-        made = Organisation(new_id("org"), organisation_name(organisation), self._clock())
+        nothing, whoever comes second is a Conflict. One that is `suspended` waits to be resumed."""
+        now = self._clock()
+        made = Organisation(new_id("org"), organisation_name(organisation), now, now if suspended else None)
         user_writes = (
             person.writes(made.created_at, verified=verified, only_first=only_first)
             if isinstance(person, NewUser)
@@ -185,8 +187,8 @@ class Organisations:
                 *also,
                 *user_writes,
                 Write(
-                    "INSERT INTO organisations (id, name, created_at) VALUES ($1, $2, $3)",
-                    (made.id, made.name, made.created_at),
+                    "INSERT INTO organisations (id, name, created_at, suspended_at) VALUES ($1, $2, $3, $4)",
+                    (made.id, made.name, made.created_at, made.suspended_at),
                 ),
                 _joining(made.id, person.id, "owner", made.created_at),
                 opening(made.id),
@@ -199,6 +201,8 @@ class Organisations:
         except Conflict:
             await self._refuse_taken(person)
             raise
+        if suspended:
+            await self.load()
         return made
 
     async def join(

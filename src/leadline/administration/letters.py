@@ -1,5 +1,5 @@
-"""What a stranger asks for by e-mail. Whether the e-mail is known here shows in nothing: the work is the same, and one
-commit."""
+"""Letters about coming in. Whether an e-mail is known here shows in nothing that a stranger can ask for: the work is
+the same, and one commit."""
 
 from leadline.accounts.actor import Actor
 from leadline.accounts.links import Links
@@ -52,9 +52,8 @@ async def mail_sign_up(instance: Instance, person: NewUser, organisation: str) -
     instance.outbox.look()
 
 
-async def await_approval(instance: Instance, organisation: Organisation, actor: Actor) -> None:
-    """Let a new organisation wait, suspended, for an administrator of this server, and tell those who are."""
-    await instance.organisations.suspend(organisation.id, actor)
+async def mail_approval(instance: Instance, organisation: Organisation, actor: Actor) -> None:
+    """Tell the administrators of this server of a new organisation that waits, suspended, for one of them."""
     url = f"{instance.base_url}/admin/organisations/{organisation.id}"
     text = f"{actor.name} signed up at {instance.base_url} and waits for you. Let the organisation in or not:\n\n{url}"
     for admin in await instance.users.all():

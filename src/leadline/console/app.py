@@ -50,6 +50,7 @@ from leadline.errors import (
     WrongMethod,
 )
 from leadline.serving.pipeline import Pipeline
+from leadline.web.access import log_request
 
 PAGES: tuple[Page, ...] = (
     *access.PAGES,
@@ -86,7 +87,6 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
-_access = logging.getLogger("leadline.access")
 _log = logging.getLogger("leadline.console")
 
 
@@ -136,15 +136,7 @@ class Console:
             response = await self._refuse(guest, error)
         for name, value in (_HEADERS | {"content-security-policy": self._policy}).items():
             response.headers.setdefault(name, value)
-        _access.info(
-            "page",
-            extra={
-                "method": request.method[:20],
-                "path": request.url.path[:200],
-                "status": response.status_code,
-                "seconds": round(time.monotonic() - began, 4),
-            },
-        )
+        log_request("page", request.method, request.url.path, response.status_code, began)
         await response(scope, receive, send)
 
     @property

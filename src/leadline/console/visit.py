@@ -23,7 +23,7 @@ from leadline.errors import PermissionDenied
 from leadline.serving.pipeline import Pipeline
 
 NOTICE = "notice"
-_MOST_NOTICE_BYTES = 2_000
+_LONGEST_NOTICE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Guest:
     def redirect(self, path: str, said: str = "", kind: str = "good") -> Response:
         """Go on to another page after a form was taken, which says so there."""
         if said:
-            self.cookies.keep(NOTICE, msgspec.json.encode([(kind, said)])[:_MOST_NOTICE_BYTES])
+            self.cookies.keep(NOTICE, msgspec.json.encode([(kind, said[:_LONGEST_NOTICE])]))
         response = RedirectResponse(path, 303)
         self.cookies.write(response)
         return response

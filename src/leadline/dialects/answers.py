@@ -96,7 +96,7 @@ async def _send_whole(exchange: Exchange, generation: Generation, form: Form) ->
                 body = b"".join([encoder.encode(batch) async for batch in batches])
             assert body, "an engine must end with Finished or raise"
         except asyncio.CancelledError:
-            raise _stopped(exchange, generation) from None
+            raise generation.why_cancelled(Unavailable(STOPPING), gone=exchange.gone) from None
     await exchange.respond(200, body, [], _JSON)
 
 
@@ -107,7 +107,7 @@ async def _send_stream(exchange: Exchange, generation: Generation, form: Form) -
         try:
             await _write_all(writer, generation, form.stream(generation))
         except asyncio.CancelledError:
-            raise _stopped(exchange, generation) from None
+            raise generation.why_cancelled(Unavailable(STOPPING), gone=exchange.gone) from None
     await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -126,21 +126,6 @@ async def _writing(exchange: Exchange, form: Form) -> "AsyncIterator[_Writer]":
             await writer.write(form.error(exchange.told(error), str(exchange.request_id)))
         finally:
             writer.stop()
-
-
-def _stopped(exchange: Exchange, generation: Generation) -> BaseException:
-    """A cancellation is the client's hang-up; or somebody stopped the generation; or it is our own stop. The latter
-    two are errors like any other."""
-    if exchange.gone:
-        return asyncio.CancelledError()
-    if generation.stopped_by is not None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.uncancel()
-        return generation.stopped_by
-    stopping = Unavailable(STOPPING)
-    generation.fail(stopping)
-    return stopping
 
 
 async def _write_all(writer: "_Writer", generation: Generation, encoder: Encoder) -> None:

@@ -1,6 +1,5 @@
 """The API: finds the dialect and the endpoint of a request, and turns whatever fails into that dialect's error."""
 
-import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +18,7 @@ from leadline.dialects.openai.keys import ROUTES as KEY_ROUTES
 from leadline.dialects.responses import routes as responses
 from leadline.errors import ClientGone, LeadlineError, NotFound, RateLimited, RateLimits, WrongMethod
 from leadline.serving.pipeline import Caller, Pipeline
+from leadline.web.access import log_request
 from leadline.web.errors import encode_error as openai_error
 from leadline.web.exchange import Exchange, Headers, Receive, Send
 
@@ -33,7 +33,6 @@ EncodeLimits = Callable[[RateLimits, int], Headers]
 _PARAMETERS = {"{model}": "(?P<model>.+)", "{id}": "(?P<stored_id>[^/:]+)"}
 # They take no caller: the key that they tell of may not be one that may call.
 _KEY_PATHS = frozenset(path for _, path in KEY_ROUTES)
-_access = logging.getLogger("leadline.access")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +88,7 @@ class Api:
             status = 499
         except Exception as error:
             status = await _refuse(dialect, exchange, exchange.told(error))
-        _access.info(
-            "request",
-            extra={
-                "request_id": str(exchange.request_id),
-                "method": exchange.method[:20],
-                "path": exchange.path[:200],
-                "status": status,
-                "seconds": round(time.monotonic() - began, 4),
-            },
-        )
+        log_request("request", exchange.method, exchange.path, status, began, request_id=str(exchange.request_id))
 
     async def _answer(self, dialect: Dialect, exchange: Exchange) -> None:
         if _path(exchange) in _KEY_PATHS:

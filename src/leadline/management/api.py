@@ -1,7 +1,6 @@
 """The management API: finds the endpoint of a request, checks the management key, and tells what failed."""
 
 import asyncio
-import logging
 import re
 import time
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from leadline.errors import (
 from leadline.management import analytics, audit, billing, keys, teams
 from leadline.management.call import Call, Endpoint, Routes
 from leadline.serving.pipeline import Pipeline
+from leadline.web.access import log_request
 from leadline.web.errors import encode_error
 from leadline.web.exchange import Exchange, Headers, Receive, Send
 
@@ -33,7 +33,6 @@ _DEADLINE_SECONDS = 60.0
 _HEAVY_AT_ONCE = 2
 # Clients are told no longer wait.
 _LONGEST_RETRY_SECONDS = 60
-_access = logging.getLogger("leadline.access")
 
 
 # In paths `{team_id}` and others stand for what a path names.
@@ -63,19 +62,10 @@ class ManagementApi:
             status = 499
         except Exception as error:
             status = await _refuse(exchange, _told(exchange, error))
-        _access.info(
-            "request",
-            extra={
-                "request_id": str(exchange.request_id),
-                "method": exchange.method[:20],
-                "path": exchange.path[:200],
-                "status": status,
-                "seconds": round(time.monotonic() - began, 4),
-            },
-        )
+        log_request("request", exchange.method, exchange.path, status, began, request_id=str(exchange.request_id))
 
     async def _answer(self, exchange: Exchange) -> dict[str, Any]:
-        address = _address(exchange)
+        address = exchange.address
         key = self.instance.management_keys.authenticate(exchange.api_key(), address)
         await self._refuse_unless_entitled(key)
         (operation, endpoint), names = _route(exchange)
@@ -127,11 +117,6 @@ def _route(exchange: Exchange) -> tuple[tuple[str, Endpoint], dict[str, str]]:
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", pattern), re.DOTALL)
-
-
-def _address(exchange: Exchange) -> str:
-    client = exchange.scope.get("client")
-    return str(client[0]) if client else ""
 
 
 def _told(exchange: Exchange, error: Exception) -> LeadlineError:

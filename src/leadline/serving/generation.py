@@ -165,6 +165,19 @@ class Generation:
             self.stopped_by = error
             self._reader.cancel()
 
+    def why_cancelled(self, stopping: LeadlineError, *, gone: bool) -> BaseException:
+        """What the cancellation of its reader is: the client's hang-up, where he has `gone`; or somebody stopped it; or
+        it is our own stop, `stopping`. The latter two are errors like any other."""
+        if gone:
+            return asyncio.CancelledError()
+        if self.stopped_by is not None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            return self.stopped_by
+        self.fail(stopping)
+        return stopping
+
     async def __aenter__(self) -> "Generation":
         return self
 

@@ -26,7 +26,7 @@ async def grant_credits(
     if not 1 <= len(reason) <= _LONGEST_REASON:
         raise InvalidRequest(f"Give a reason of 1 to {_LONGEST_REASON} characters.", "reason")
     now = instance.keys.clock()
-    expires_at = None if expires is None else _expiry(expires, now)
+    expires_at = None if expires is None else dates.expiry(expires, now)
     granted: dict[str, Value] = {
         "granted_ticks": ticks,
         "expires_at": None if expires_at is None else rfc3339(expires_at),
@@ -62,18 +62,6 @@ READS: dict[str, Command] = {
     "credits ledger": show_ledger,
     "credits verify": verify_ledger,
 }
-
-
-def _expiry(text: str, now: int) -> int:
-    try:
-        expires_at = dates.end(text, now)
-    except ValueError:
-        raise InvalidRequest(
-            f"{text!r} is not an expiry. Write a duration such as 90d, or a date such as 2027-03-31.", "expires"
-        ) from None
-    if expires_at <= now:
-        raise InvalidRequest(f"{text} is over already. Write a later expiry, such as 90d.", "expires")
-    return expires_at
 
 
 def _entry(entry: Entry) -> Result:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
 from leadline.clock import MICROSECONDS_PER_DAY, duration
+from leadline.errors import InvalidRequest
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -43,3 +44,16 @@ def moment(text: str) -> int:
     if time.tzinfo is None:
         raise ValueError(f"{text!r} has no offset. Write it as 2027-01-01T12:00:00Z")
     return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def expiry(text: str, now: int) -> int:
+    """As `end`, for what has not ended yet: InvalidRequest."""
+    try:
+        at = end(text, now)
+    except ValueError:
+        raise InvalidRequest(
+            f"{text!r} is not an expiry. Write a duration such as 90d, or a date such as 2027-03-31.", "expires"
+        ) from None
+    if at <= now:
+        raise InvalidRequest(f"{text} is over already. Write a later expiry, such as 90d.", "expires")
+    return at

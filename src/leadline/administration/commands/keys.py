@@ -118,7 +118,7 @@ def chosen_options(options: KeyOptions, named: Options, now: int) -> KeyOptions:
             case "cap":
                 options = replace(options, cap=_cap(value) if value is not None else None)
             case "expires":
-                options = replace(options, expires_at=expiry(value, now) if value is not None else None)
+                options = replace(options, expires_at=dates.expiry(value, now) if value is not None else None)
             case _ if word in limits:
                 limits[word] = _count(value, word)
             case _:
@@ -144,19 +144,6 @@ def _cap(text: str) -> SpendCap:
         " 20/month or 0.50/day.",
         "cap",
     )
-
-
-def expiry(text: str, now: int) -> int:
-    """The moment at which a duration from now on, or a date's day in UTC, ends; in microseconds."""
-    try:
-        at = dates.end(text, now)
-    except ValueError:
-        raise InvalidRequest(
-            f"{text!r} is not an expiry. Write a duration such as 90d, or a date such as 2027-03-31.", "expires"
-        ) from None
-    if at <= now:
-        raise InvalidRequest(f"{text} is over already. Write a later expiry, such as 90d.", "expires")
-    return at
 
 
 def overlap_of(text: str) -> int:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from leadline.accounts.actor import Actor
 from leadline.accounts.management_keys import ACL_PREFIX, EVERYTHING, ManagementKey, ManagementKeyOptions
 from leadline.accounts.roles import PERMISSIONS
+from leadline.administration.commands import dates
 from leadline.administration.commands.command import Command, Result
-from leadline.administration.commands.keys import expiry, key_name
+from leadline.administration.commands.keys import key_name
 from leadline.administration.instance import Instance
 from leadline.clock import rfc3339
 from leadline.errors import PermissionDenied
@@ -28,7 +29,7 @@ async def create_management_key(
         key_name(name),
         frozenset(acl if ":" in acl else ACL_PREFIX + acl for acl in acls),
         tuple(one.strip() for one in ip_ranges),
-        None if expires is None else expiry(expires, instance.management_keys.clock()),
+        None if expires is None else dates.expiry(expires, instance.management_keys.clock()),
     )
     owner_id = await _owner(instance, actor, organisation.id, email)
     key, text = await instance.management_keys.create(organisation.id, owner_id, options, actor)

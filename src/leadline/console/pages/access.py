@@ -18,7 +18,7 @@ from leadline.accounts.sessions import SessionRefused
 from leadline.accounts.users import NewUser, User, normal_email
 from leadline.administration.commands.accounts import grant_starter, open_organisation
 from leadline.administration.invitations import still_invites
-from leadline.administration.letters import await_approval, mail_reset, mail_sign_up
+from leadline.administration.letters import mail_approval, mail_reset, mail_sign_up
 from leadline.administration.sign_ins import remember_sign_in
 from leadline.clock import MICROSECONDS_PER_SECOND
 from leadline.console.cookies import SESSION, SESSION_SECONDS
@@ -156,6 +156,7 @@ async def verify(guest: Guest) -> Response:
     facts = link.facts
     person = NewUser(facts["id"], link.subject, facts["name"], facts["password_hash"])
     actor = Actor(person.id, person.email, guest.address)
+    needs_approval = instance.config.accounts.sign_up == "approval"
     if _asks_password(guest, link):
         instance.guard.attempt(_SIGN_IN, person.email, guest.address)
         if not await instance.passwords.matches(guest.form.raw("password"), person.password_hash):
@@ -164,12 +165,14 @@ async def verify(guest: Guest) -> Response:
         instance.guard.succeeded(_SIGN_IN, person.email, guest.address)
     try:
         taking = [instance.links.taking("verify", token)]
-        organisation = await open_organisation(instance, actor, person, facts["org"], also=taking)
+        organisation = await open_organisation(
+            instance, actor, person, facts["org"], also=taking, suspended=needs_approval
+        )
     except (Conflict, InvalidRequest):
         # The link was used meanwhile, or another one of the same e-mail.
         raise LinkGone from None
-    if instance.config.accounts.sign_up == "approval":
-        await await_approval(instance, organisation, actor)
+    if needs_approval:
+        await mail_approval(instance, organisation, actor)
     return await _enter(guest, person.id, "/home")
 
 

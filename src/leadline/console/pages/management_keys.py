@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from leadline.accounts.management_keys import ACL_PREFIX, EVERYTHING, ManagementKey, State
+from leadline.accounts.api_key import State
+from leadline.accounts.management_keys import ACL_PREFIX, EVERYTHING, ManagementKey
 from leadline.administration.commands.management_keys import create_management_key, enable_management_key
 from leadline.console.page import Page
 from leadline.console.visit import Visit

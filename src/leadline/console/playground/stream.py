@@ -92,7 +92,8 @@ class AnswerStream(Response):
                     if answer is not None:
                         return answer
         except asyncio.CancelledError:
-            raise _stopped(exchange, generation) from None
+            stopping = Unavailable("The server is stopping. Ask again in a moment.")
+            raise generation.why_cancelled(stopping, gone=exchange.gone) from None
         raise AssertionError("an engine must end with Finished or raise")
 
     async def _told(self, answer: ChatAnswer | None) -> dict[str, Any]:
@@ -154,20 +155,6 @@ def _lines(batch: tuple[Any, ...]) -> list[dict[str, Any]]:
 
 def _text_of(answer: ChatAnswer) -> str:
     return "".join(block.text for block in answer.choices[0].content if isinstance(block, Text))
-
-
-def _stopped(exchange: Exchange, generation: Generation) -> BaseException:
-    """A cancellation is the visitor's hang-up; or the end of his key; or our own stop."""
-    if exchange.gone:
-        return asyncio.CancelledError()
-    if generation.stopped_by is not None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.uncancel()
-        return generation.stopped_by
-    stopping = Unavailable("The server is stopping. Ask again in a moment.")
-    generation.fail(stopping)
-    return stopping
 
 
 class _Writer:
