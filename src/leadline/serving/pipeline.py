@@ -242,7 +242,9 @@ class Pipeline:
                 use.close()
             admission.close()
             raise
-        upstream = replace(shown, model=model.upstream_model, max_output_tokens=size.output_tokens)
+        upstream = replace(
+            shown, model=model.upstream_model, max_output_tokens=size.output_tokens, cache_scope=organisation_id
+        )
         admitted = Admitted(request, upstream, call, model, prices, hold, admission, use)
         return self.running.begin(Generation(admitted, self.ledger, self.clock))
 

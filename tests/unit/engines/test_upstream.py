@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -175,7 +176,7 @@ async def test_connections_are_used_again():
 
 async def test_only_named_fields_and_the_engines_own_key_go_out():
     async with engine_with(Reply(pieces=(sse(delta(content="a")),))) as (engine, upstream):
-        async with aclosing(engine.generate(ASK)) as batches:
+        async with aclosing(engine.generate(replace(ASK, cache_scope="org_1"))) as batches:
             await collect(batches)
         assert upstream.bodies == [
             {

@@ -103,6 +103,12 @@ async def test_what_cannot_be_paid_is_refused_and_the_engine_never_hears_of_it(h
     assert house.held() == 0
 
 
+async def test_the_engine_is_told_whose_work_it_may_use_again(house):
+    await house.set_credits(10**10)
+    await whole(await house.start("echo", "a", max_output_tokens=1))
+    assert house.engine.requests[-1].cache_scope == house.caller.organisation_id
+
+
 async def test_the_last_tick_can_be_spent(house):
     await house.set_credits(3 * INPUT + 3 * OUTPUT)
     assert await whole(await house.start("echo", "a b c", max_output_tokens=3)) == "a b c"
