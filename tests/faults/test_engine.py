@@ -27,9 +27,9 @@ from leadline.chat.request import (
     ToolChoice,
     ToolResult,
 )
+from leadline.engines.embedded.model import Settings, Weights
 from leadline.engines.format.template import ChatTemplate, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine
-from leadline.engines.llamacpp.model import Settings, Weights
 from leadline.engines.upstream.http import ConnectionBroken
 from leadline.errors import InvalidRequest
 from leadline.weights.gguf import describe
@@ -263,8 +263,8 @@ async def test_a_request_over_which_two_children_were_lost_is_not_run_again(weig
 
 
 async def test_a_hung_child_is_killed_and_replaced(weights, monkeypatch):
-    monkeypatch.setattr("leadline.engines.llamacpp.supervisor._HEARTBEAT_EVERY_SECONDS", 0.05)
-    monkeypatch.setattr("leadline.engines.llamacpp.supervisor._HEARTBEATS_MISSED", 2)
+    monkeypatch.setattr("leadline.engines.embedded.supervisor._HEARTBEAT_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr("leadline.engines.embedded.supervisor._HEARTBEATS_MISSED", 2)
     monkeypatch.setattr("leadline.engines.llamacpp.engine._HEARTBEAT_SECONDS", 0.5)
     async with running(weights) as engine:
         hung = engine.child
@@ -315,7 +315,7 @@ import asyncio, sys
 from pathlib import Path
 from leadline.engines.format.template import ChatTemplate, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine
-from leadline.engines.llamacpp.model import Settings, Weights
+from leadline.engines.embedded.model import Settings, Weights
 
 async def main():
     async def provide(tell):

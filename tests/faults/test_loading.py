@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from leadline.chat.request import ChatRequest, Message, Sampling, Text
+from leadline.engines.embedded.loader import Policy
+from leadline.engines.embedded.memory import Memory
+from leadline.engines.embedded.model import Settings, Weights
 from leadline.engines.format.template import ChatTemplate, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine
-from leadline.engines.llamacpp.loader import Policy
-from leadline.engines.llamacpp.memory import Memory
-from leadline.engines.llamacpp.model import Settings, Weights
 from leadline.errors import Unavailable
 from leadline.weights.gguf import describe
 from leadline.weights.store import Store

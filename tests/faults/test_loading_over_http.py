@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from leadline.engines.llamacpp.loader import Loader, Policy
-from leadline.engines.llamacpp.memory import Memory
+from leadline.engines.embedded.loader import Loader, Policy
+from leadline.engines.embedded.memory import Memory
 from tests.raw import Answer, open_post, parse
 from tests.scripted.server import ScriptedServer
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,12 +15,12 @@ import msgspec
 from leadline.catalog.catalog import Catalog, build_catalog
 from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, ConfigurationError, EngineSection, ModelSection, PriceSection, load
+from leadline.engines.embedded.loader import Policy
+from leadline.engines.embedded.memory import Memory
+from leadline.engines.embedded.model import Projector, Settings, Weights
 from leadline.engines.engine import Engine
 from leadline.engines.format.template import ChatTemplate, TemplateUnusable, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine, Provide
-from leadline.engines.llamacpp.loader import Policy
-from leadline.engines.llamacpp.memory import Memory
-from leadline.engines.llamacpp.model import Projector, Settings, Weights
 from leadline.engines.upstream.engine import UpstreamEngine
 from leadline.errors import InvalidRequest
 from leadline.weights.gguf import Description, describe
@@ -51,6 +51,8 @@ _UNTILED_IMAGE_TOKENS = 1024
 _log = logging.getLogger("leadline.models")
 
 Watch = Callable[[str, Progress], None]
+# Makes an engine, not yet started, of its section; the second argument are all sections beside which it runs.
+Make = Callable[[EngineSection, Sequence[EngineSection]], Engine]
 
 
 def sections(config: Config) -> tuple[tuple[EngineSection, ...], tuple[ModelSection, ...]]:
@@ -81,12 +83,28 @@ def build(
     """Engines, not yet started, and the catalog of their models. `watch` sees every download and load. Without a
     `book` the prices are the file's."""
     engine_sections, model_sections = sections(config)
+    make = engine_maker(config, store, watch)
+    engines = {section.name: make(section, engine_sections) for section in engine_sections}
+    return list(engines.values()), build_catalog(model_sections, engines, created_at, book)
+
+
+def engine_maker(config: Config, store: Store, watch: Watch = lambda *_: None) -> Make:
+    """What makes the engines of an instance, which share one memory."""
     hub = Hub(config.hub.endpoint)
     memory = Memory(config.embedded.memory_megabytes * 1_000_000 or int(_SHARE_OF_MEMORY * _machine_bytes()))
-    threads = sum(_threads(section) for section in engine_sections if section.kind == "llamacpp")
-    shared = _Shared(store, hub, memory, watch, shares_cores=threads > _usable_cores())
-    engines = {section.name: _engine(section, shared) for section in engine_sections}
-    return list(engines.values()), build_catalog(model_sections, engines, created_at, book)
+    return lambda section, beside: _engine(section, _Shared(store, hub, memory, watch, shares_cores=_crowded(beside)))
+
+
+def share_cores(engines: Iterable[Engine], beside: Sequence[EngineSection]) -> None:
+    """Tell the embedded engines of those that run beside them."""
+    for engine in engines:
+        if isinstance(engine, LlamaCppEngine):
+            engine.share_cores(shares=_crowded(beside))
+
+
+def _crowded(engines: Sequence[EngineSection]) -> bool:
+    """Whether the embedded ones have more threads than there are cores."""
+    return sum(_threads(section) for section in engines if section.kind == "llamacpp") > _usable_cores()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ import pytest
 
 from leadline.administration import models
 from leadline.config import ConfigurationError, load
+from leadline.engines.embedded.loader import Policy
+from leadline.engines.embedded.model import Projector, Weights
 from leadline.engines.engine import Engine
 from leadline.engines.llamacpp.engine import LlamaCppEngine
-from leadline.engines.llamacpp.loader import Policy
-from leadline.engines.llamacpp.model import Projector, Weights, facts_of
+from leadline.engines.llamacpp.model import facts_of
 from leadline.errors import LeadlineError
 from leadline.weights.store import Store
 from tests.scripted.gguf import CONTROL, PROJECTOR, SMALL, TOKENS, gguf

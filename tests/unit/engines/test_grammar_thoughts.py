@@ -14,9 +14,9 @@ from leadline.chat.request import (
     Text,
     Tool,
 )
+from leadline.engines.embedded.grammars import grammar_of
 from leadline.engines.format.grammar import after_thoughts, call_grammar, json_grammar
 from leadline.engines.format.template import ChatTemplate
-from leadline.engines.llamacpp.grammars import grammar_of
 from tests.faults.test_engine import answer, running
 from tests.unit.engines.format.corpus import FOLDER, template
 from tests.unit.engines.test_grammar_recogniser import Grammar, LlamaCpp

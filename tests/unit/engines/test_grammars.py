@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from leadline.chat.request import ChatRequest, JsonFormat, Message, Text, Tool, ToolChoice
-from leadline.engines.llamacpp import grammars
-from leadline.engines.llamacpp.grammars import Grammars
+from leadline.engines.embedded import grammars
+from leadline.engines.embedded.grammars import Grammars
 from leadline.errors import InvalidRequest, Unavailable
 from tests.unit.engines.format.corpus import template
 

@@ -10,11 +10,11 @@ from typing import cast
 import pytest
 
 from leadline.chat.request import ChatRequest, Message, Text
+from leadline.engines.embedded import room as room_module
+from leadline.engines.embedded.model import Settings, Weights
+from leadline.engines.embedded.room import Room
 from leadline.engines.format.marks import Piece, prompt_text
-from leadline.engines.llamacpp import room as room_module
 from leadline.engines.llamacpp.engine import LlamaCppEngine
-from leadline.engines.llamacpp.model import Settings, Weights
-from leadline.engines.llamacpp.room import Room
 from leadline.engines.upstream.client import ChatClient
 from leadline.errors import Unavailable
 from leadline.weights.store import WeightsMissing

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from leadline.engines.llamacpp import loader as loader_module
-from leadline.engines.llamacpp.loader import Loader, Policy, Use
-from leadline.engines.llamacpp.memory import Memory
+from leadline.engines.embedded import loader as loader_module
+from leadline.engines.embedded.loader import Loader, Policy, Use
+from leadline.engines.embedded.memory import Memory
 from leadline.errors import Unavailable
 
 ON_DEMAND = Policy(at_start=False, wait_seconds=30)

@@ -1,18 +1,11 @@
-"""The child process: llama.cpp's own server on a Unix socket. Run as `python -m leadline.engines.llamacpp.child`.
+"""The child process: llama.cpp's own server on a Unix socket. Run as `python -m leadline.engines.llamacpp.child`."""
 
-One JSON line of settings comes in on standard input, one JSON line goes out when the model is loaded. The child ends
-when standard input closes: its parent is gone. It imports nothing else of Leadline and has no secret but its own key.
-"""
-
-import ctypes
-import json
 import os
-import signal
-import sys
 import threading
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+from leadline.engines.embedded.child import die_with_parent, take_standard_streams, tell
+
 # Prompts are read in pieces of this many tokens. Between two pieces a hung-up request is dropped and the other
 # requests get their next tokens; measured, larger pieces are no faster on a CPU.
 BATCH_TOKENS = 128
@@ -23,38 +16,15 @@ VISION_BATCH_TOKENS = 512
 
 
 def main() -> None:
-    report, settings = _take_standard_streams()
-    _die_with_parent()
+    report, settings = take_standard_streams()
+    die_with_parent()
     try:
         server, version = _serve(settings)
     except Exception as error:
-        _tell(report, {"error": type(error).__name__})
+        tell(report, {"error": type(error).__name__})
         os._exit(1)
-    _tell(report, {"ready": True, "version": version, "address": server.listening_address})
+    tell(report, {"ready": True, "version": version, "address": server.listening_address})
     threading.Event().wait()
-
-
-def _take_standard_streams() -> tuple[int, dict[str, Any]]:
-    """Keep standard output for our one line: llama.cpp may print to it, so it gets standard error instead."""
-    settings: dict[str, Any] = json.loads(sys.stdin.readline())
-    report = os.dup(1)
-    os.dup2(2, 1)
-    return report, settings
-
-
-def _die_with_parent() -> None:
-    """Linux kills us with the parent; everywhere, a thread waits for standard input to close."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    def watch() -> None:
-        while os.read(0, 4096):
-            pass
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-    # The terminal sends Ctrl-C to the whole group; the parent decides when we end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _serve(settings: dict[str, Any]) -> tuple[Any, str]:
@@ -91,10 +61,6 @@ def _serve(settings: dict[str, Any]) -> tuple[Any, str]:
     params.offline = True
     params.verbosity = 1
     return xllamacpp.Server(params), str(xllamacpp.__version__)
-
-
-def _tell(report: int, message: dict[str, Any]) -> None:
-    os.write(report, json.dumps(message).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from leadline.chat.events import ChatEvent, Finished, FinishReason, Started, TokenLogprob, Usage
-from leadline.chat.request import ChatRequest, Tool
+from leadline.chat.request import ChatRequest
+from leadline.engines.format.forms import offered_tools
 from leadline.engines.format.output import OutputParser
 from leadline.engines.format.template import ChatTemplate
 from leadline.engines.llamacpp.images import Illustrated, Layout
@@ -28,26 +29,6 @@ _EXTRA = {
 _json = msgspec.json.Encoder()
 # A text whose special tokens count, with pictures or without, or tokens.
 Prompt = str | list[int] | Illustrated
-
-
-def offered_tools(request: ChatRequest) -> tuple[Tool, ...]:
-    """The tools that may be called."""
-    match request.tool_choice.mode:
-        case "none":
-            return ()
-        case "named":
-            return tuple(tool for tool in request.tools if tool.name == request.tool_choice.name)
-        case _:
-            return request.tools
-
-
-def must_call(request: ChatRequest) -> bool:
-    return bool(offered_tools(request)) and request.tool_choice.mode in ("required", "named")
-
-
-def is_forced(request: ChatRequest) -> bool:
-    """Whether a grammar forces the answer's form from its first character on, but for thoughts."""
-    return must_call(request) or request.json_format is not None
 
 
 def encode_completion(request: ChatRequest, prompt: Prompt, template: ChatTemplate, grammar: str | None) -> bytes:
@@ -181,13 +162,6 @@ class CompletionDecoder:
             )
             for one in chunk.completion_probabilities
         )
-
-
-def parser_of(request: ChatRequest, template: ChatTemplate, *, in_thoughts: bool) -> OutputParser:
-    """What follows a plain prompt is plain text."""
-    thinking = template.thinking if not request.prompts else None
-    offered, parallel = offered_tools(request), request.parallel_tool_calls
-    return OutputParser(template.calls, thinking, offered, in_thoughts=in_thoughts, parallel=parallel)
 
 
 def with_its_seed(request: ChatRequest) -> ChatRequest:

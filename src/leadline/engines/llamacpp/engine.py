@@ -10,27 +10,21 @@ from dataclasses import dataclass, field, replace
 
 from leadline.chat.events import ChatEvent, Embedded, Finished, Started, Usage
 from leadline.chat.request import ChatRequest
+from leadline.engines.embedded.grammars import Grammars
+from leadline.engines.embedded.loader import Loader, Policy
+from leadline.engines.embedded.memory import Memory
+from leadline.engines.embedded.model import Settings, Weights
+from leadline.engines.embedded.room import Room
+from leadline.engines.embedded.supervisor import Child, Supervisor, resident_bytes
+from leadline.engines.embedded.suspects import Suspects
 from leadline.engines.engine import EngineStatus, ModelFacts, Token, Use
+from leadline.engines.format.forms import is_forced, offered_tools, parser_of
 from leadline.engines.format.marks import Piece
 from leadline.engines.format.template import ChatTemplate
 from leadline.engines.llamacpp.child import BATCH_TOKENS, VISION_BATCH_TOKENS
-from leadline.engines.llamacpp.completion import (
-    CompletionDecoder,
-    Prompt,
-    encode_completion,
-    is_forced,
-    offered_tools,
-    parser_of,
-    with_its_seed,
-)
-from leadline.engines.llamacpp.grammars import Grammars
+from leadline.engines.llamacpp.completion import CompletionDecoder, Prompt, encode_completion, with_its_seed
 from leadline.engines.llamacpp.images import MARKER, Illustrated, Layout, PictureSizes, illustrated
-from leadline.engines.llamacpp.loader import Loader, Policy
-from leadline.engines.llamacpp.memory import Memory
-from leadline.engines.llamacpp.model import CAPABILITIES, Settings, Weights, facts_of
-from leadline.engines.llamacpp.room import Room
-from leadline.engines.llamacpp.supervisor import Child, Supervisor, resident_bytes
-from leadline.engines.llamacpp.suspects import Suspects
+from leadline.engines.llamacpp.model import CAPABILITIES, facts_of, memory_bytes
 from leadline.engines.llamacpp.vectors import grouped, tokens_of
 from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
 from leadline.engines.upstream.http import Address, ConnectionBroken, HttpClient, Unreachable
@@ -42,6 +36,7 @@ RESTART_SECONDS = 30.0
 PROVIDE_AGAIN_SECONDS = 10.0
 _ASK_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 5.0
+CHILD = "leadline.engines.llamacpp.child"
 _log = logging.getLogger("leadline.engines")
 
 
@@ -322,7 +317,7 @@ class LlamaCppEngine:
     async def _run(self) -> None:
         self._weights = weights = await self._provided()
         self.settings = self.settings.within(weights)
-        await self._loader.keep(self.settings.memory_bytes(weights))
+        await self._loader.keep(memory_bytes(self.settings, weights))
 
     async def _children(self) -> str:
         """Children one after another, until one cannot load the model."""
@@ -354,7 +349,7 @@ class LlamaCppEngine:
                 self.loading(done_bytes, total_bytes)
 
         try:
-            return await Supervisor(self.name, settings, loading, self._ready, self._gone, self._alive).run()
+            return await Supervisor(self.name, CHILD, settings, loading, self._ready, self._gone, self._alive).run()
         finally:
             self._child = self._client = None
 

@@ -42,10 +42,11 @@ class Child:
 
 @dataclass(slots=True)
 class Supervisor:
-    """`settings` go to every new child. `loading` hears how many bytes it has in memory, now and then until it is
-    ready; `ready` and `gone` tell of each one; `alive` asks it for a sign of life."""
+    """`module` is the child's program, and `settings` go to every new one. `loading` hears how many bytes it has in
+    memory, now and then until it is ready; `ready` and `gone` tell of each one; `alive` asks it for a sign of life."""
 
     name: str
+    module: str
     settings: dict[str, Any]
     loading: Callable[[int], None]
     ready: Callable[[Child], Awaitable[None]]
@@ -77,7 +78,7 @@ class Supervisor:
         socket, key = folder / "engine.sock", secrets.token_urlsafe(32)
         self._tail.clear()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "leadline.engines.llamacpp.child"),
+            *(sys.executable, "-P", "-m", self.module),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -8,8 +8,8 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from leadline.engines.embedded.memory import Memory, Tenant
 from leadline.engines.engine import NOT_STARTED, EngineStatus, State
-from leadline.engines.llamacpp.memory import Memory, Tenant
 from leadline.errors import Unavailable
 
 # Requests that wait for one load.

@@ -8,9 +8,9 @@ from hashlib import blake2b
 import msgspec
 
 from leadline.chat.request import ChatRequest
+from leadline.engines.format.forms import is_forced, must_call, offered_tools
 from leadline.engines.format.grammar import after_thoughts, call_grammar, json_grammar, schema_grammar
 from leadline.engines.format.template import ChatTemplate
-from leadline.engines.llamacpp.completion import is_forced, must_call, offered_tools
 from leadline.errors import Unavailable
 
 # So many of the newest are kept; one has up to 256 KiB.
