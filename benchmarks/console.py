@@ -16,31 +16,36 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import apsw
 import uvloop
 
 from benchmarks.console_pages import browsing
+from benchmarks.history import DATABASE, DAYS, ORGANISATION, prepare
 from benchmarks.report import Goal, Machine
 from leadline.clock import MICROSECONDS_PER_DAY, now_microseconds
 from leadline.ledger.explorer import Explorer, Question
 from leadline.ledger.latency import latency
-from leadline.ledger.ledger import Ledger
 from leadline.ledger.meter_filter import MeterFilter
 from leadline.ledger.overview import burn, last_day, sparks
 from leadline.ledger.request_log import LogQuestion, RequestLog
-from leadline.ledger.usage import COUNTS, index_records
-from leadline.money import usd
-from leadline.storage.database import Database, Transaction, Write
+from leadline.storage.database import Database
 
-DAYS = 60
 _ROUNDS = 20
-_ORGANISATION = "org_0"
 _RESULTS = Path(__file__).parent / "results"
 _PAGE, _ANSWER, _RENDERED = Goal("<", 20), Goal("<", 200), Goal("<", 100)
+# Of the eight, so that no sum of a whole organisation tells it.
+_MOST_MODELS = "&".join(f"model=model_{number}" for number in range(7))
 _PATHS = (
-    *("/usage", "/usage?range=7d&step=hour", "/usage?by=key", "/usage?by=class&measure=tokens"),
-    *("/usage?model=model_3&range=month", "/usage.csv", "/log", "/log?status=failed&model=model_3"),
-    *("/log?status=no+credits", "/log?text=nowhere", "/limits", "/models"),
+    *("/home", "/keys", "/keys?show=all", "/keys/key_7", "/usage", "/usage?range=today", "/usage?range=7d"),
+    *("/usage?by=key", "/usage?by=endpoint", "/usage?by=class&measure=tokens", "/usage?by=member&measure=requests"),
+    *("/usage?model=model_3&range=month", "/usage?key=key_7&by=endpoint", "/usage?class=cached", "/usage?step=month"),
+    *("/usage?range=7d&step=hour", "/usage?range=7d&step=hour&by=key", "/usage?range=7d&step=hour&by=class"),
+    *(f"/usage?range=7d&step=hour&by={{}}&{_MOST_MODELS}".format(by) for by in ("key", "model")),
+    *("/usage.csv", "/usage.csv?by=key&range=7d&step=hour"),
+    *("/log", "/log?status=failed&model=model_3", "/log?status=no+credits", "/log?key=key_7", "/log?text=nowhere"),
+    *("/log/{request}", "/billing", "/billing?before={entry}", "/billing/receipts/R-2026-000001"),
+    *("/limits", "/models", "/members", "/audit", "/audit?q=nowhere", "/settings", "/playground"),
+    *("/admin/engines", "/admin/users", "/admin/users?q=user77", "/admin/organisations", "/admin/organisations/org_0"),
+    *("/admin/grants", "/admin/prices", "/admin/audit", "/admin/audit?q=nowhere", "/admin/mail", "/admin/system"),
 )
 
 
@@ -48,6 +53,7 @@ _PATHS = (
 class Figure:
     name: str
     milliseconds: tuple[float, ...]
+    cpu_milliseconds: tuple[float, ...]
     goal: Goal | None = None
 
     @property
@@ -59,17 +65,24 @@ class Figure:
         return sorted(self.milliseconds)[-(-len(self.milliseconds) * 95 // 100) - 1]
 
     @property
+    def cpu(self) -> float:
+        """Of the whole process, at the median."""
+        return statistics.median(self.cpu_milliseconds)
+
+    @property
     def met(self) -> bool:
         return self.goal is None or self.goal.met(self.p50)
 
     def __str__(self) -> str:
         goal = "" if self.goal is None else f"goal {self.goal} {'✓' if self.met else '✗'}"
-        return f"  {self.name:<58}{self.p50:>9.2f} ms {self.p95:>9.2f} ms   {goal}"
+        figures = "".join(f"{value:>9.2f} ms" for value in (min(self.milliseconds), self.p50, self.p95, self.cpu))
+        return f"  {self.name:<66}{figures}   {goal}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.console", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000, help="requests [10 million]")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the requests there, or use those of before")
     parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results/")
     options = parser.parse_args()
     machine = Machine.this()
@@ -77,12 +90,12 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="leadline-bench-") as folder,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        figures = runner.run(_measure(Path(folder), options.rows))
-    print(f"{machine}\n  {options.rows:,} requests{'':<40}      p50          p95")
+        figures = runner.run(_measure(options.keep or Path(folder), options.rows))
+    print(f"{machine}\n  {options.rows:,} requests{'':<46}         best         p50         p95   CPU, p50")
     for figure in figures:
         print(figure)
     if options.save:
-        rows = [asdict(figure) | {"p50": figure.p50, "p95": figure.p95} for figure in figures]
+        rows = [asdict(figure) | {"p50": figure.p50, "p95": figure.p95, "cpu": figure.cpu} for figure in figures]
         document = {"machine": asdict(machine), "rows": options.rows, "figures": rows}
         path = _RESULTS / f"console-{machine.date}-{machine.commit}.json"
         path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
@@ -90,38 +103,29 @@ def main() -> int:
 
 
 async def _measure(folder: Path, requests: int) -> list[Figure]:
-    path = folder / "leadline.db"
-    database = Database(path)
-    ledger = Ledger(database)
-    await database.commit(
-        Write("INSERT INTO organisations (id, name, created_at) VALUES ($1, $1, 1)", (_ORGANISATION,)),
-        ledger.opening(_ORGANISATION),
-    )
-    ledger.opened(_ORGANISATION)
-    await ledger.grant(_ORGANISATION, usd("1000"), "benchmark")
-    _tell(f"writing {requests:,} usage records …")
-    await asyncio.to_thread(_fill, path, requests)
+    await prepare(folder, requests)
+    database = Database(folder / DATABASE)
     figures = [
         *await _pages(database, requests),
         *await _answers(database),
         *await _glances(database),
     ]
+    [(request, entry)] = await database.rows(
+        "SELECT request_id, number FROM entries WHERE number = (SELECT MAX(number) / 2 FROM entries)"
+    )
     await database.close()
-    return figures + await _renders(folder)
-
-
-def _tell(what: str) -> None:
-    print(f"  {what}", file=sys.stderr, flush=True)
+    return figures + await _renders(folder, [path.format(request=request, entry=entry) for path in _PATHS])
 
 
 async def _timed(name: str, goal: Goal | None, work: Callable[[], Awaitable[Any]]) -> Figure:
     await work()
-    times = []
+    times, cpu = [], []
     for _ in range(_ROUNDS):
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), time.process_time()
         await work()
         times.append(1e3 * (time.perf_counter() - began))
-    return Figure(name, tuple(times), goal)
+        cpu.append(1e3 * (time.process_time() - spent))
+    return Figure(name, tuple(times), tuple(cpu), goal)
 
 
 async def _pages(database: Database, requests: int) -> list[Figure]:
@@ -129,12 +133,12 @@ async def _pages(database: Database, requests: int) -> list[Figure]:
     log, now = RequestLog(database), now_microseconds()
     [(middle,)] = await database.rows(
         "SELECT request_id FROM records_of WHERE organisation_id = $1 ORDER BY request_id LIMIT 1 OFFSET $2",
-        *(_ORGANISATION, requests // 100),
+        *(ORGANISATION, requests // 100),
     )
-    everything = MeterFilter(_ORGANISATION)
-    model = MeterFilter(_ORGANISATION, models=frozenset({"model_3"}))
-    one = MeterFilter(_ORGANISATION, frozenset({"model_3"}), frozenset({"key_7"}), frozenset({"/v1/endpoint/1"}))
-    many = MeterFilter(_ORGANISATION, models=frozenset(f"model_{number}" for number in range(7)))
+    everything = MeterFilter(ORGANISATION)
+    model = MeterFilter(ORGANISATION, models=frozenset({"model_3"}))
+    one = MeterFilter(ORGANISATION, frozenset({"model_3"}), frozenset({"key_7"}), frozenset({"/v1/endpoint/1"}))
+    many = MeterFilter(ORGANISATION, models=frozenset(f"model_{number}" for number in range(7)))
     last_week = now - 7 * MICROSECONDS_PER_DAY
     questions = {
         "no filter": LogQuestion(everything),
@@ -143,10 +147,10 @@ async def _pages(database: Database, requests: int) -> list[Figure]:
         "four statuses": LogQuestion(everything, frozenset({"finished", "failed", "refused", "rate limited"})),
         "one model of 8": LogQuestion(model),
         "7 models of 8": LogQuestion(many),
-        "one key of 40": LogQuestion(MeterFilter(_ORGANISATION, keys=frozenset({"key_7"}))),
+        "one key of 40": LogQuestion(MeterFilter(ORGANISATION, keys=frozenset({"key_7"}))),
         "model, key and endpoint": LogQuestion(one),
         "model, key, endpoint and rare status": LogQuestion(one, frozenset({"no credits"})),
-        "model that is not there": LogQuestion(MeterFilter(_ORGANISATION, models=frozenset({"none"}))),
+        "model that is not there": LogQuestion(MeterFilter(ORGANISATION, models=frozenset({"none"}))),
         "one model, a week until a week ago": LogQuestion(model, since=last_week - 7 * 86_400_000_000, until=last_week),
         "a part of an id that is nowhere": LogQuestion(everything, text="nowhere"),
         "a part of an id, one model, rare status": LogQuestion(model, frozenset({"no credits"}), text="ff"),
@@ -157,15 +161,15 @@ async def _pages(database: Database, requests: int) -> list[Figure]:
         figures.append(
             await _timed(f"log, old page: {name}", _PAGE, lambda question=question: log.page(question, middle))  # type: ignore[misc]
         )
-    figures.append(await _timed("one request", _PAGE, lambda: log.find(_ORGANISATION, middle)))
-    figures.append(await _timed("its neighbours", _PAGE, lambda: log.neighbours(_ORGANISATION, middle)))
+    figures.append(await _timed("one request", _PAGE, lambda: log.find(ORGANISATION, middle)))
+    figures.append(await _timed("its neighbours", _PAGE, lambda: log.neighbours(ORGANISATION, middle)))
     return figures
 
 
 async def _answers(database: Database) -> list[Figure]:
     explorer, now = Explorer(database), now_microseconds()
-    everything = MeterFilter(_ORGANISATION)
-    model = MeterFilter(_ORGANISATION, models=frozenset({"model_3"}))
+    everything = MeterFilter(ORGANISATION)
+    model = MeterFilter(ORGANISATION, models=frozenset({"model_3"}))
     month, week, two_months = (now - days * MICROSECONDS_PER_DAY for days in (30, 7, DAYS))
     questions = {
         "30 days by model": Question(everything, month, now),
@@ -190,62 +194,16 @@ async def _answers(database: Database) -> list[Figure]:
 async def _glances(database: Database) -> list[Figure]:
     now = now_microseconds()
     return [
-        await _timed("last 24 hours", _ANSWER, lambda: last_day(database, _ORGANISATION, now)),
-        await _timed("days left", _ANSWER, lambda: burn(database, _ORGANISATION, 10**12, now)),
-        await _timed("14 days of each key", _ANSWER, lambda: sparks(database, _ORGANISATION, now)),
+        await _timed("last 24 hours", _ANSWER, lambda: last_day(database, ORGANISATION, now)),
+        await _timed("days left", _ANSWER, lambda: burn(database, ORGANISATION, 10**12, now)),
+        await _timed("14 days of each key", _ANSWER, lambda: sparks(database, ORGANISATION, now)),
     ]
 
 
-async def _renders(folder: Path) -> list[Figure]:
+async def _renders(folder: Path, paths: list[str]) -> list[Figure]:
     """Whole pages."""
-    async with browsing(folder, _ORGANISATION) as get:
-        return [await _timed(f"page: {path}", _RENDERED, lambda path=path: get(path)) for path in _PATHS]  # type: ignore[misc]
-
-
-def _fill(path: Path, requests: int) -> None:
-    """Requests of 40 keys, 8 models and 3 endpoints of the last sixty days, straight into the tables. One of fifty is
-    rate limited, one of a hundred failed; one of ten thousand had no credits, all of them long ago."""
-    connection = apsw.Connection(str(path))
-    connection.execute("PRAGMA synchronous=OFF")
-    connection.execute("PRAGMA cache_size=-200000")
-    now = now_microseconds()
-    connection.execute(
-        "INSERT INTO meters (organisation_id, key_id, model, endpoint)"
-        " WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 959)"
-        " SELECT ?, 'key_' || (i % 40), 'model_' || (i / 40 % 8), '/v1/endpoint/' || (i / 320) FROM n",
-        (_ORGANISATION,),
-    )
-    connection.execute(
-        "INSERT INTO prices WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 7)"
-        " SELECT 'model_' || i, 0, 1, 'file', 3, 1, NULL, 5, NULL, 0, 0, 0, 0, 0, 0 FROM n"
-    )
-    connection.execute(
-        "INSERT INTO usage_records (request_id, meter_id, began_at, at, status, error, streamed, prompt_tokens,"
-        " cached_tokens, image_tokens, output_tokens, reasoning_tokens, cost_ticks, first_token_milliseconds,"
-        " total_milliseconds) WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1),"
-        " r AS (SELECT i, ?2 + i * ?3 AS at, (SELECT MIN(id) FROM meters) + i * 7919 % 960 AS meter_id,"
-        " CASE WHEN i % 10007 = 0 AND i < ?1 / 2 THEN 'insufficient_credits' WHEN i % 50 = 3 THEN 'rate_limited'"
-        " WHEN i % 100 = 7 THEN 'engine_failed' ELSE '' END AS error FROM n)"
-        " SELECT substr(printf('%012x', at / 1000), 1, 8) || '-' || substr(printf('%012x', at / 1000), 9, 4)"
-        " || printf('-7%03x-8%03x-%012x', i % 4096, i * 31 % 4096, i), meter_id, at, at,"
-        " CASE error WHEN '' THEN 'finished' WHEN 'engine_failed' THEN 'failed' ELSE 'refused' END, error, 1,"
-        " CASE error WHEN '' THEN 200 ELSE 0 END, CASE error WHEN '' THEN 100 ELSE 0 END, 0,"
-        " CASE error WHEN '' THEN 50 ELSE 0 END, 0, CASE error WHEN '' THEN 650 ELSE 0 END, 12 + i % 500, 345 FROM r",
-        (requests, now - DAYS * MICROSECONDS_PER_DAY, DAYS * MICROSECONDS_PER_DAY // requests),
-    )
-    tokens = "SUM(prompt_tokens), SUM(cached_tokens), SUM(image_tokens), SUM(output_tokens), SUM(reasoning_tokens)"
-    for table, period, length in (("usage_hours", "hour", 3_600_000_000), ("usage_days", "day", 86_400_000_000)):
-        connection.execute(
-            f"INSERT INTO {table} (meter_id, {period}, {', '.join(COUNTS)}) SELECT meter_id, at / {length}, COUNT(*),"
-            f" SUM(status = 'failed'), SUM(status = 'refused'), {tokens}, SUM(cost_ticks) FROM usage_records"
-            " GROUP BY 1, 2"
-        )
-    [(index,)] = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'records_by_meter'")
-    with connection:  # one at a time, into an index that is there, they would take many times as long
-        connection.execute("DROP INDEX records_by_meter")
-        index_records(Transaction(connection), ())
-        connection.execute(index)
-    connection.close()
+    async with browsing(folder, ORGANISATION) as get:
+        return [await _timed(f"page: {path}", _RENDERED, lambda path=path: get(path)) for path in paths]  # type: ignore[misc]
 
 
 if __name__ == "__main__":

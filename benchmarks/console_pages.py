@@ -13,17 +13,20 @@ from leadline.catalog.catalog import Catalog
 from leadline.console.app import Console
 from leadline.operations.app import build_pipeline
 
+_EMAIL = "owner@bench.example"
 Get = Callable[[str], Awaitable[int]]
 
 
 @asynccontextmanager
 async def browsing(data: Path, organisation_id: str) -> AsyncIterator[Get]:
-    """Gives how to get a page as an owner of the organisation; the size of the page comes back."""
+    """Gives how to get a page as an owner of the organisation and admin of the instance; its size comes back."""
     instance = await Instance.open(data)
     pipeline = build_pipeline(instance, Catalog([]))
-    owner = await NewUser.of(instance.passwords, "owner@bench.example", "four words that match", "Owner")
-    await instance.organisations.join(owner, organisation_id, "owner", COMMAND_LINE)
-    user = await instance.users.named("owner@bench.example")
+    if await instance.users.find(_EMAIL) is None:
+        owner = await NewUser.of(instance.passwords, _EMAIL, "four words that match", "Owner")
+        await instance.organisations.join(owner, organisation_id, "owner", COMMAND_LINE)
+        await instance.users.set_admin(await instance.users.named(_EMAIL), COMMAND_LINE, is_admin=True)
+    user = await instance.users.named(_EMAIL)
     token = await instance.sessions.open(user.id, "", "")
     console = Console(instance, pipeline)
 
