@@ -379,3 +379,25 @@ async def test_what_does_not_fit_is_not_loaded_by_hand_and_says_why():
         with pytest.raises(Unavailable, match="what is loaded instead is in use: a"):
             second.load()
         assert second.state == "unloaded"
+
+
+async def test_it_is_loaded_anew_once_and_stays_where_a_request_needs_it():
+    async with engine() as (loader, children):
+        use = await loaded(loader, children)
+        loader.reload()
+        await settle()
+        assert (loader.state, children.loads) == ("loaded", 1)
+        use.close()
+        loader.reload()
+        await settle()
+        assert (loader.state, children.loads) == ("loaded", 2)
+
+
+async def test_what_was_closed_loads_for_nobody_and_holds_no_memory():
+    memory = Memory(10)
+    async with engine(memory=memory) as (loader, children):
+        (await loaded(loader, children)).close()
+    loader.close()
+    with pytest.raises(Unavailable, match="was stopped"):
+        await loader.take()
+    assert (loader.status.ready, memory.claimed_by("a")) == (False, 0)

@@ -74,6 +74,8 @@ class Loader:
     _leave: asyncio.Event = field(default_factory=asyncio.Event)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _idle: asyncio.TimerHandle | None = None
+    _again: bool = False
+    _closed: bool = False
 
     @property
     def status(self) -> EngineStatus:
@@ -127,6 +129,9 @@ class Loader:
                     await asyncio.wait_for(self._wanted.wait(), self._again_at - _now())
                 self._again_at = 0.0
                 self._load_unasked()
+            if self._again:
+                self._again = False
+                self._load_unasked()
             await self._wanted.wait()
             self._wanted.clear()
             await self._one_life()
@@ -146,6 +151,18 @@ class Loader:
         if self.state in ("loading", "loaded", "restarting"):
             self._stay()
             self.leave()
+
+    def reload(self) -> None:
+        """Load anew, unless a request needs what is loaded."""
+        if self.state == "loaded" and not self._uses:
+            self._again = True
+            self._stay()
+            self.leave()
+
+    def close(self) -> None:
+        """It loads no more, and whoever still comes is told so. Nothing keeps it when this is called."""
+        self._closed = True
+        self._become("failed", "it was stopped")
 
     @property
     def waiting(self) -> int:
@@ -196,6 +213,8 @@ class Loader:
 
     def _want(self) -> None:
         """Begin to load where that is left to do, or Unavailable."""
+        if self._closed:
+            raise Unavailable(f"The engine {self.name} was stopped.")
         left_seconds = self._again_at - _now()
         if self.state == "failed" and left_seconds > 0:
             raise _later(f"The engine {self.name} is not ready: {self._detail}. Try again later.", left_seconds)

@@ -101,6 +101,7 @@ class LlamaCppEngine:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        self._loader.close()
 
     async def take(self) -> Use:
         return await self._loader.take()
@@ -110,6 +111,13 @@ class LlamaCppEngine:
 
     def unload(self) -> None:
         self._loader.unload()
+
+    def share_cores(self, *, shares: bool) -> None:
+        """Say whether others want the cores too. It holds from its next load on, which is now where no request needs
+        it."""
+        if shares != self.settings.shares_cores:
+            self.settings = replace(self.settings, shares_cores=shares)
+            self._loader.reload()
 
     def facts(self, model: str) -> ModelFacts:
         if self._weights is None:
