@@ -77,7 +77,18 @@ def prepare(data: Path) -> str:
     (data / "models").symlink_to(MODELS.absolute(), target_is_directory=True)
     (data / "leadline.toml").write_text(LIMITS, "utf-8")
     _leadline(data, _PULL_SECONDS, "models", "pull", "--json")
-    account = ("--email", "alice@northwind.example", "--org", "Northwind", "--credit", "100")
+    return _init(data)
+
+
+def make_instance(data: Path, settings: str) -> str:
+    """Make an instance with these settings and credits. Returns its key."""
+    data.mkdir(mode=0o700)
+    (data / "leadline.toml").write_text(settings, "utf-8")
+    return _init(data)
+
+
+def _init(data: Path) -> str:
+    account = ("--email", "alice@northwind.example", "--org", "Northwind", "--credit", "1000")
     made = _leadline(data, _COMMAND_SECONDS, "init", *account, "--yes", "--json", "--password-stdin")
     return str(json.loads(made)["api_key"])
 
@@ -107,11 +118,11 @@ def _environment() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def serving(data: Path) -> AsyncIterator[Server]:
-    """A server on the instance in `data`, from its first answer to /health/live on."""
+async def serving(data: Path, before: tuple[str, ...] = ()) -> AsyncIterator[Server]:
+    """A server on the instance in `data`, from its first answer to /health/live on; its command follows `before`."""
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
-        *(*_command(data), "serve", "--port", "0", "--json"),
+        *(*before, *_command(data), "serve", "--port", "0", "--json"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env=_environment(),
