@@ -94,27 +94,38 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """The same request again and again, on so many connections."""
+
+    path: str
+    body: dict[str, Any]
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
 class Yardstick:
-    """`load` is the compiled load generator, `core` where it runs."""
+    """`load` is the compiled load generator, `core` where it runs, `seconds` for how long."""
 
     load: Path
     core: int
+    seconds: float
+    api_key: str
 
-    def run(self, port: int, path: str, body: bytes, connections: int, seconds: float, api_key: str) -> dict[str, Any]:
+    def run(self, port: int, asked: Asked) -> dict[str, Any]:
         with tempfile.NamedTemporaryFile() as file:
-            file.write(body)
+            file.write(json.dumps(asked.body).encode())
             file.flush()
             done = subprocess.run(
                 [
                     *_on(self.core, str(self.load)),
-                    *("-p", str(port), "-u", path, "-c", str(connections), "-d", str(seconds)),
+                    *("-p", str(port), "-u", asked.path, "-c", str(asked.connections), "-d", str(self.seconds)),
                     *("-w", str(_WARM_UP_SECONDS), "-f", file.name),
-                    *("-H", f"Authorization: Bearer {api_key}", "-H", "anthropic-version: 2023-06-01"),
+                    *("-H", f"Authorization: Bearer {self.api_key}", "-H", "anthropic-version: 2023-06-01"),
                 ],
                 stdout=subprocess.PIPE,
                 text=True,
                 check=True,
-                timeout=seconds + 30,
+                timeout=self.seconds + 30,
             )
         seen: dict[str, Any] = json.loads(done.stdout)
         assert seen["bad"] == seen["err"] == 0, seen
@@ -127,23 +138,17 @@ class Bench:
 
     yardstick: Yardstick
     server: Server
-    api_key: str
     ports: dict[str, int]
-    seconds: float
     measured: dict[str, list[float]] = field(default_factory=dict)
 
     async def load(self, path: str, body: dict[str, Any], connections: int) -> Loaded:
         began, before = time.monotonic(), self.server.cpu_seconds()
-        seen = await asyncio.to_thread(
-            self.yardstick.run, self.server.port, path, _json(body), connections, self.seconds, self.api_key
-        )
+        seen = await asyncio.to_thread(self.yardstick.run, self.server.port, Asked(path, body, connections))
         return Loaded(seen, self.server.cpu_seconds() - before, time.monotonic() - began)
 
     async def bare(self, engine: str, body: dict[str, Any], connections: int) -> dict[str, Any]:
-        return await asyncio.to_thread(
-            self.yardstick.run,
-            *(self.ports[engine], "/v1/chat/completions", _json(body), connections, self.seconds, ""),
-        )
+        asked = Asked("/v1/chat/completions", body, connections)
+        return await asyncio.to_thread(self.yardstick.run, self.ports[engine], asked)
 
     def note(self, name: str, value: float) -> None:
         self.measured.setdefault(name, []).append(value)
@@ -179,7 +184,8 @@ async def _measure(folder: Path, rounds: int, seconds: float) -> list[Figure]:
         settings = _SETTINGS.format(host=_HOST, burst=burst, paced=paced)
         api_key = make_instance(data, settings)
         async with serving(data, _on(second)) as server:
-            bench = Bench(Yardstick(load, first), server, api_key, {"burst": burst, "paced": paced}, seconds)
+            yardstick = Yardstick(load, first, seconds, api_key)
+            bench = Bench(yardstick, server, {"burst": burst, "paced": paced})
             await bench.load("/v1/chat/completions", _chat(_MODEL), 32)  # pages are made and code is warm from here on
             for _ in range(rounds):
                 await _whole(bench, folder)
@@ -244,10 +250,6 @@ def _figures(measured: dict[str, list[float]]) -> list[Figure]:
 def _chat(model: str, *, stream: bool = False) -> dict[str, Any]:
     messages = [{"role": "user", "content": _SYSTEM + _ASKED}]
     return {"model": model, "messages": messages, "max_tokens": 256, "temperature": 0.5, "stream": stream}
-
-
-def _json(body: dict[str, Any]) -> bytes:
-    return json.dumps(body).encode()
 
 
 def _two_cores() -> tuple[int, int]:
