@@ -53,7 +53,7 @@ def hub_of(hub: ScriptedHub, data: Path) -> dict[str, str]:
     return {"HF_ENDPOINT": hub.url, "HF_HOME": str(data / "hf"), "NO_PROXY": "127.0.0.1,localhost", "HF_TOKEN": ""}
 
 
-def test_a_pull_tells_what_came_and_what_makes_a_model_of_it(data, hub):
+def test_a_pull_tells_what_came_and_it_is_served(data, hub):
     done = process.leadline("models", "pull", TINY, "--json", "--data", str(data), **hub_of(hub, data))
 
     assert done.code == 0, done.err
@@ -63,10 +63,10 @@ def test_a_pull_tells_what_came_and_what_makes_a_model_of_it(data, hub):
     events = [json.loads(line) for line in done.err.splitlines()]
     assert {event["stage"] for event in events} == {"downloading", "checking"}
     assert events[-1]["done_bytes"] == events[-1]["total_bytes"] == len(CONTENT)
-    (data / "leadline.toml").write_text(done.json["toml"])
+    assert leadline("models", "serve", "tiny.q4_k_m", "--data", str(data)).code == 0
     assert leadline("serve", "--check", "--json", "--data", str(data)).json == {
         "ok": True,
-        "models": ["tiny.q4_k_m"],
+        "models": ["smollm2-135m-instruct", "tiny.q4_k_m"],
     }
 
 
@@ -78,7 +78,7 @@ def test_the_endpoint_is_a_setting_too(data, hub):
 
     assert done.code == 0, done.err
     assert "mine is here" in done.out
-    assert "[[engines]]" in done.out
+    assert "leadline models serve mine" in done.err
 
 
 def test_ctrl_c_leaves_what_came_for_the_next_pull(data, hub):

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from leadline.administration.pulls import Bring
+from leadline.administration.served import Served
+from leadline.config import EngineSection
 from leadline.engines.engine import EngineStatus
 from leadline.errors import Unavailable
 from tests.console.organisation import People
-from tests.scripted.engine import ScriptedEngine
+from tests.scripted.engine import SCRIPTS, ScriptedEngine
+from tests.scripted.gguf import SMALL, gguf
 from tests.scripted.server import ScriptedServer
 
 CONFIGURATION = """
@@ -85,6 +88,18 @@ class Scene:
         server.instance.engines = {"here": self.engine, "gpu-1": self.away}
         self.admin = self.people.owner()
 
+    def serve(self) -> Served:
+        """From now on what is offered changes while the server runs, on engines such as the one here."""
+        instance = self.server.instance
+
+        def make(section: EngineSection, _: Any) -> LoadableEngine:
+            return self.engine if section.name == "here" else LoadableEngine(dict(SCRIPTS), name=section.name)
+
+        instance.served = served = Served(make, instance.prices, 0, catalog=self.server.pipeline.catalog)
+        instance.engines = served.engines
+        self.server.run(served.follow(instance.config))
+        return served
+
     def bring(self, bring: Bring) -> None:
         """What pulls do."""
         self.server.instance.pulls.bring = bring
@@ -111,3 +126,10 @@ async def never(_data: Path, _wanted: str, watch: Any) -> dict[str, Any]:
     watch("", Progress("downloading", 49_000_000, 98_000_000))
     await asyncio.Event().wait()
     return {}
+
+
+async def tiny(data: Path, _wanted: str, _watch: Any) -> dict[str, Any]:
+    """A pull that ends at once."""
+    (data / "models").mkdir(exist_ok=True)
+    (data / "models" / "tiny.gguf").write_bytes(gguf(SMALL, (64, 100)))
+    return {"name": "tiny"}

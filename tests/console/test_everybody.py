@@ -70,6 +70,7 @@ class Everybody:
                 "request": request_id,
                 "organisation": server.organisation_id,
                 **dict.fromkeys(("top_up", "number", "management_key", "mail", "engine", "backup", "name"), NEVER),
+                "weights": NEVER,
                 "model": "echo",
                 "path": "nothing",
             }

@@ -14,6 +14,7 @@ from leadline.console.app import PAGES
 from tests.console.organisation import OWNERS_PASSWORD, People, audit_rows, invitation, user_id
 from tests.console.visitor import PASSWORD, Visitor, text_of
 from tests.scripted.engine import ScriptedEngine
+from tests.scripted.gguf import SMALL, gguf
 from tests.scripted.server import EMAIL, ScriptedServer
 
 NEW_PASSWORD = "seven other words for tonight"
@@ -60,6 +61,8 @@ class Scene:
         self.codes: list[str] = []
         server.instance.engines = {"here": Loadable(server.engine.scripts)}
         server.instance.pulls.bring = never
+        (server.data / "models").mkdir()
+        (server.data / "models" / "tiny.gguf").write_bytes(gguf(SMALL, (64, 100)))
 
     def key(self) -> str:
         return self.server.instance.keys.of(self.server.organisation_id)[0].id
@@ -198,6 +201,9 @@ CHANGES: dict[str, Callable[[Scene], Any]] = {
     "/admin/engines/{engine:path}/unload": lambda scene: scene.alice.post("/admin/engines/here/unload"),
     "/admin/engines": lambda scene: scene.alice.post("/admin/engines", wanted="hf:somebody/something/file.gguf"),
     "/admin/engines/pulls/{name}/cancel": Scene.cancel_pull,
+    "/admin/weights/{weights}": lambda scene: scene.alice.post("/admin/weights/tiny", name="small", input="0.10"),
+    "/admin/weights/withdraw": lambda scene: scene.alice.post("/admin/weights/withdraw", model="small"),
+    "/admin/weights/{weights}/delete": lambda scene: scene.alice.post("/admin/weights/tiny/delete"),
     "/settings/name": lambda scene: scene.bob().post("/settings/name", name="Bob"),
     "/settings/sessions/{session}/end": Scene.end_another,
     "/settings/sessions/end": lambda scene: scene.bob().post("/settings/sessions/end"),
@@ -260,6 +266,9 @@ ACTIONS = {
     "/admin/engines/{engine:path}/unload": "engines unload",
     "/admin/engines": "models pull",
     "/admin/engines/pulls/{name}/cancel": "models pull-cancel",
+    "/admin/weights/{weights}": "models serve",
+    "/admin/weights/withdraw": "models withdraw",
+    "/admin/weights/{weights}/delete": "models rm",
     "/admin/users/{user}/two-factor-off": "users two-factor",
     "/settings/name": "users change-name",
     "/settings/sessions/{session}/end": "users end-session",

@@ -1,20 +1,31 @@
 """Edits leadline.toml: comments and order stay, and nothing is written with which a server would not start."""
 
+import json
 import os
 import tempfile
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from leadline.administration.models import DEFAULT_MODEL, sections
+from leadline.administration.models import DEFAULT_ENGINE, DEFAULT_MODEL, sections
 from leadline.catalog.catalog import Names, with_seed_aliases
-from leadline.config import Config, ConfigurationError, parse, read_toml, value_of
+from leadline.config import (
+    Config,
+    ConfigurationError,
+    EngineSection,
+    ModelSection,
+    PriceSection,
+    parse,
+    read_toml,
+    value_of,
+)
 from leadline.errors import InvalidRequest
 from leadline.images.hosts import PrivateHosts
 
 _LISTS = ("engines", "models")
+_FORM = "leadline.toml has a form that cannot be edited here. Change it by hand."
 # In a server two commands may edit at once; without one the folder has a lock.
 _editing = Lock()
 
@@ -23,13 +34,13 @@ Document = MutableMapping[str, Any]
 Change = Callable[[Document, Callable[[str], Any]], None]
 
 
-def edit(data: Path, change: Change, before: Callable[[str], str] = lambda text: text) -> None:
+def edit(data: Path, change: Change | None, before: Callable[[str], str] = lambda text: text) -> None:
     """Change the folder's file, all at once or not at all: InvalidRequest where it would be no good. `before` may add
-    to the text before it is changed."""
+    to the text before it is changed; a `change` of None adds only."""
     with _editing:
         file = (data / "leadline.toml").resolve()
         text = before(read(data))
-        changed = _changed(text, change)
+        changed = text if change is None else _changed(text, change)
         try:
             check(parse(changed, file.name))
         except ConfigurationError as error:
@@ -90,15 +101,63 @@ def steps(document: Document, key: str) -> list[Any]:
 
 def with_default_model(text: str) -> str:
     """The text, with the default model in it where it names no model, so that it can be changed."""
-    if read_toml(text, "leadline.toml").get("models"):
-        return text
-    model, prices = DEFAULT_MODEL, DEFAULT_MODEL.prices
+    return text if read_toml(text, "leadline.toml").get("models") else _with(text, _model_lines(DEFAULT_MODEL))
+
+
+def with_served(text: str, engine: EngineSection | None, model: ModelSection) -> str:
+    """The text with a model, and with its engine where that is a new one. The default ones are written out where it
+    names none, since they run only as long as it does not."""
+    text = with_default_model(text)
+    if engine is not None and not read_toml(text, "leadline.toml").get("engines"):
+        text = _with(text, _engine_lines(DEFAULT_ENGINE))
+    if engine is not None:
+        text = _with(text, _engine_lines(engine))
+    return _with(text, _model_lines(model))
+
+
+def without(table: str, names: Collection[str]) -> Change:
+    """Takes the engines or models of these names out."""
+
+    def change(document: Document, _: Callable[[str], Any]) -> None:
+        places = document.get(table, ())
+        for index in reversed(range(len(places))):
+            if places[index].get("name") in names:
+                del places[index]
+        if table in document and not places:
+            del document[table]
+
+    return change
+
+
+def _with(text: str, lines: list[str]) -> str:
+    """With a section at the end. ConfigurationError where the text has the table in another form."""
     space = "" if not text else "\n" if text.endswith("\n") else "\n\n"
-    return (
-        f'{text}{space}[[models]]\nname = "{model.name}"\nengine = "{model.engine}"\n'
-        f"default_max_output_tokens = {model.default_max_output_tokens}\n"
-        f"prices = {{ input = {prices.input}, cached_input = {prices.cached_input}, output = {prices.output} }}\n"
-    )
+    longer = text + space + "\n".join([*lines, ""])
+    try:
+        read_toml(longer, "leadline.toml")
+    except ConfigurationError:
+        raise ConfigurationError(_FORM) from None
+    return longer
+
+
+def _engine_lines(engine: EngineSection) -> list[str]:
+    lines = ["[[engines]]", f"name = {_text(engine.name)}", f"kind = {_text(engine.kind)}"]
+    lines += [f"weights = {_text(engine.weights)}"] if engine.weights is not None else []
+    return [*lines, 'load = "demand"'] if engine.load == "demand" else lines
+
+
+def _model_lines(model: ModelSection) -> list[str]:
+    lines = ["[[models]]", f"name = {_text(model.name)}", f"engine = {_text(model.engine)}"]
+    lines += [f"aliases = [{', '.join(map(_text, model.aliases))}]"] if model.aliases else []
+    lines += [f"default_max_output_tokens = {model.default_max_output_tokens}"]
+    named = {kind: getattr(model.prices, kind) for kind in ("input", "cached_input", "image", "output")}
+    prices = ", ".join(f"{kind} = {price:f}" for kind, price in named.items() if price is not None)
+    return [*lines, f"prices = {{ {prices} }}"] if model.prices != PriceSection() else lines
+
+
+def _text(text: str) -> str:
+    """A text of TOML."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _changed(text: str, change: Change) -> str:
@@ -114,7 +173,7 @@ def _changed(text: str, change: Change) -> str:
         changed = tomlkit.dumps(document)
         if read_toml(changed, "leadline.toml") == wanted:
             return changed
-    raise ConfigurationError("leadline.toml has a form that cannot be edited here. Change it by hand.")
+    raise ConfigurationError(_FORM)
 
 
 def _item(text: str) -> Any:

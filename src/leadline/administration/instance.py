@@ -25,6 +25,7 @@ from leadline.accounts.users import Users
 from leadline.administration.activity import Activity
 from leadline.administration.ledger_check import LedgerCheck
 from leadline.administration.pulls import Pulls
+from leadline.administration.served import Served
 from leadline.billing.billing import Billing
 from leadline.catalog.price_book import PriceBook
 from leadline.clock import now_microseconds
@@ -50,9 +51,9 @@ class SecretUnusable(LeadlineError):
 @dataclass(slots=True)
 class Instance:
     """An opened instance. `base_url` and `grpc_address` are where clients reach it, the latter once a server runs, and
-    `local_url` is where programs of this machine do;
-    `engines` are those that run here, by name, and `activity` what they do now. `origins` tell where settings come from
-    that are no defaults; `opened_at` is in microseconds."""
+    `local_url` is where programs of this machine do; `engines` are those that run here, by name, and `activity` what
+    they do now; `served` is what changes them. Whoever changes what is offered holds `changing`. `origins` tell where
+    settings come from that are no defaults; `opened_at` is in microseconds."""
 
     data: Path
     config: Config
@@ -82,6 +83,8 @@ class Instance:
     grpc_address: str | None = None
     local_url: str | None = None
     activity: Activity | None = None
+    served: Served | None = None
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     async def open(cls, data: Path) -> "Instance":

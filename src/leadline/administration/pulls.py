@@ -28,7 +28,7 @@ Bring = Callable[[Path, str, Callable[[str, Progress], None]], Awaitable[dict[st
 
 @dataclass(slots=True, eq=False)
 class Pull:
-    """One pull. Times are in microseconds; `error` is why it failed."""
+    """One pull. Times are in microseconds; `error` is why it failed, and `weights` what they are called once here."""
 
     id: str
     wanted: str
@@ -37,6 +37,7 @@ class Pull:
     progress: Progress | None = None
     ended_at: int | None = None
     error: str = ""
+    weights: str | None = None
 
     @property
     def percent(self) -> int | None:
@@ -113,8 +114,8 @@ class Pulls:
 
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
-                await (self.bring or _bring)(self.data, pull.wanted, watch)
-            pull.state = "done"
+                brought = await (self.bring or _bring)(self.data, pull.wanted, watch)
+            pull.state, pull.weights = "done", brought.get("name")
         except asyncio.CancelledError:
             pull.state = "cancelled"
             raise

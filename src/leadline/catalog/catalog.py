@@ -102,9 +102,13 @@ class Names(Generic[_Named]):
 
 
 class Catalog:
-    """The models on offer, each under all its names."""
+    """The models on offer, each under all its names. They may be replaced while requests run."""
 
     def __init__(self, models: Sequence[Model]) -> None:
+        self.replace(models)
+
+    def replace(self, models: Sequence[Model]) -> None:
+        """Offer these from the next request on. Whoever has found a model keeps it to the end of its request."""
         self.models = tuple(models)
         self._names = Names(self.models)
 

@@ -103,6 +103,9 @@ def tell_overridden(what: str, variable: str | None) -> None:
 
 def tell_when(result: Mapping[str, Any]) -> None:
     """When what was written holds."""
+    if result.get("holds_now"):
+        click.echo(f"Written to {result['path']}. It holds from the next request on.", err=True)
+        return
     when = "after its next start: the running server goes on with what it read" if result["running"] else "at its start"
     click.echo(f"Written to {result['path']}. The server takes it {when}.", err=True)
 

@@ -20,6 +20,30 @@ _TOKENS = {
 }
 
 
+def _price_options(command: _Command) -> _Command:
+    """Prices are text; the operation gives them their meaning."""
+    for kind, tokens in reversed(_TOKENS.items()):
+        word = f"{kind}_long_context"
+        help_text = f"For {tokens}, where the prompt is that long."
+        command = click.option(_option(word), word, metavar="USD", help=help_text)(command)
+    command = click.option(
+        "--long-context-threshold", metavar="TOKENS", help="From how long a prompt on these count; 0: never."
+    )(command)
+    for kind, tokens in reversed(_TOKENS.items()):
+        command = click.option(_option(kind), kind, metavar="USD", help=f"For a million {tokens}.")(command)
+    return command
+
+
+def _option(word: str) -> str:
+    return f"--{word.replace('_', '-')}"
+
+
+def _some_prices(command: _Command) -> _Command:
+    for kind in reversed(("input", "cached_input", "image", "output")):
+        command = click.option(_option(kind), kind, metavar="USD", help=f"For a million {_TOKENS[kind]}.")(command)
+    return command
+
+
 @click.group()
 def models() -> None:
     """Models and their weights."""
@@ -71,8 +95,63 @@ def pull_model(wanted: str | None, name: str | None, *, link: bool, as_json: boo
         fail(error)
     finally:
         bar.stop()
-    result["toml"] = _sections(result)
     show(result, as_json=as_json, text=lambda: _pulled(result))
+    if not as_json:
+        click.echo(f"Serve it: {_serving(result)}", err=True)
+
+
+@models.command("serve")
+@click.argument("weights")
+@click.option("--name", help="What clients call the model  [default: as the weights are called]")
+@click.option("--alias", "aliases", multiple=True, metavar="ALIAS", help="A further name. Repeat it for more.")
+@_some_prices
+@click.option(
+    "--load", type=click.Choice(["demand", "start"]), default="demand", help="At its first request, or at once."
+)
+@common
+def serve_weights(
+    weights: str,
+    name: str | None,
+    aliases: tuple[str, ...],
+    load: str,
+    *,
+    as_json: bool,
+    **prices: str | None,
+) -> None:
+    """Offer pulled weights as a model, from the next request on. Prices are USD per million tokens.
+
+    Engine and model are written into leadline.toml. Without prices the model is free.
+
+    \b
+    Examples:
+      leadline models serve my-model --input 0.10 --output 0.40
+      leadline models serve my-model --name small --alias gpt-4o-mini --alias "claude-*" --load start
+    """
+    named = {kind: price for kind, price in prices.items() if price is not None}
+    arguments = {"weights": weights, "name": name, "aliases": list(aliases), "prices": named, "load": load}
+    result = run("models serve", arguments)
+    free = " It has no prices: its answers cost nothing." if result["free"] else ""
+    show(result, as_json=as_json, text=lambda: f"{result['name']} is a model on the engine {result['engine']}.{free}")
+    tell_when(result)
+
+
+@models.command("withdraw")
+@click.argument("name")
+@common
+def withdraw_model(name: str, *, as_json: bool) -> None:
+    """Offer a model no more, from the next request on. Its weights stay.
+
+    It is taken out of leadline.toml, with its engine where that has no other model. It is refused while a request
+    needs the engine, and for the last model.
+
+    \b
+    Examples:
+      leadline models withdraw my-model
+      leadline models withdraw my-model --json
+    """
+    result = run("models withdraw", {"name": name})
+    show(result, as_json=as_json, text=lambda: f"{result['name']} is offered no more.")
+    tell_when(result)
 
 
 @models.command("show")
@@ -89,24 +168,6 @@ def show_model(name: str, *, as_json: bool) -> None:
     result = run("models show", {"name": name})
     parts = [_settings(result), *([_facts(result["weights"])] if result["weights"] else []), _prices(result)]
     show(result, as_json=as_json, text=lambda: "\n\n".join(parts))
-
-
-def _price_options(command: _Command) -> _Command:
-    """Prices are text; the operation gives them their meaning."""
-    for kind, tokens in reversed(_TOKENS.items()):
-        word = f"{kind}_long_context"
-        help_text = f"For {tokens}, where the prompt is that long."
-        command = click.option(_option(word), word, metavar="USD", help=help_text)(command)
-    command = click.option(
-        "--long-context-threshold", metavar="TOKENS", help="From how long a prompt on these count; 0: never."
-    )(command)
-    for kind, tokens in reversed(_TOKENS.items()):
-        command = click.option(_option(kind), kind, metavar="USD", help=f"For a million {tokens}.")(command)
-    return command
-
-
-def _option(word: str) -> str:
-    return f"--{word.replace('_', '-')}"
 
 
 @models.command("price")
@@ -136,10 +197,10 @@ def price_model(name: str, effective_from: str | None, *, as_json: bool, **price
 
 @models.command("rm")
 @click.argument("name")
-@click.option("--force", is_flag=True, help="Also those that an engine would use at the next start.")
+@click.option("--force", is_flag=True, help="Also withdraw the models that run on them.")
 @common
 def remove_model(name: str, *, force: bool, as_json: bool) -> None:
-    """Delete pulled weights. It is refused while an engine uses them.
+    """Delete pulled weights. It is refused while a model runs on them.
 
     \b
     Examples:
@@ -157,7 +218,7 @@ def remove_model(name: str, *, force: bool, as_json: bool) -> None:
 @click.option("--remove", is_flag=True, help="Take it away instead.")
 @common
 def alias_model(name: str, alias: str, *, remove: bool, as_json: bool) -> None:
-    """Give a model a further name, in leadline.toml. It holds after the next start of the server.
+    """Give a model a further name, in leadline.toml. It holds from the next request on.
 
     An alias may end in *, quoted for the shell: it stands for every name that begins so.
 
@@ -176,18 +237,31 @@ def alias_model(name: str, alias: str, *, remove: bool, as_json: bool) -> None:
 
 
 def _models(models: list[dict[str, Any]]) -> str:
-    rows = [(one["name"], one["engine"], *_state(one["status"]), ", ".join(one["aliases"])) for one in models]
-    return table(("MODEL", "ENGINE", "STATE", "MEMORY", "ALIASES"), rows)
+    rows = [
+        (
+            *(one["name"], _state(one["status"])),
+            *(
+                "-" if one["size_bytes"] is None else f"{one['size_bytes'] / 1e6:,.0f} MB",
+                _tokens(one["context_tokens"]),
+            ),
+            *(show_usd(one[f"{kind}_ticks"] * 1_000_000) for kind in ("input", "output")),
+            *(f"{one['engine']} ({one['kind']})", ", ".join(one["aliases"])),
+        )
+        for one in models
+    ]
+    return table(("MODEL", "STATE", "SIZE", "CONTEXT", "INPUT/1M", "OUTPUT/1M", "ENGINE", "ALIASES"), rows)
 
 
-def _state(status: Mapping[str, Any] | None) -> tuple[str, str]:
-    """What an engine does, and the memory that it takes."""
+def _tokens(count: int | None) -> str:
+    return "-" if count is None else str(count)
+
+
+def _state(status: Mapping[str, Any] | None) -> str:
+    """What an engine does."""
     if status is None:
-        return "no server runs", ""
-    state = status["state"] or ("ready" if status["ready"] else "away")
-    if status["loaded_percent"] is not None:
-        state = f"{state}, {status['loaded_percent']} %"
-    return state, f"{status['memory_bytes'] / 1e6:.0f} MB" if status["memory_bytes"] else ""
+        return "no server runs"
+    state: str = status["state"] or ("ready" if status["ready"] else "away")
+    return state if status["loaded_percent"] is None else f"{state}, {status['loaded_percent']} %"
 
 
 def _weights(weights: list[dict[str, Any]]) -> str:
@@ -233,19 +307,13 @@ def _facts(facts: Mapping[str, Any]) -> str:
     return table(("WEIGHTS", facts["name"]), rows)
 
 
-def _sections(facts: Mapping[str, Any]) -> str:
-    """What makes a model of them in leadline.toml."""
-    name = facts["name"]
-    prices = "{ input = 0.10 }" if facts["embeds"] else "{ input = 0.10, output = 0.40 }"
-    return (
-        f'[[engines]]\nname = "{name}"\nkind = "llamacpp"\nweights = "{name}"\nload = "demand"\n\n'
-        f'[[models]]\nname = "{name}"\nengine = "{name}"\nprices = {prices}   # USD per million tokens\n'
-    )
+def _serving(facts: Mapping[str, Any]) -> str:
+    """The command that makes a model of them."""
+    return f"leadline models serve {facts['name']} --input 0.10{'' if facts['embeds'] else ' --output 0.40'}"
 
 
 def _pulled(facts: Mapping[str, Any]) -> str:
-    here = f"{facts['name']} is here: {facts['path']}\n\n{_facts(facts)}"
-    return f"{here}\n\nFor leadline.toml, beside what it names already:\n\n{facts['toml']}"
+    return f"{facts['name']} is here: {facts['path']}\n\n{_facts(facts)}"
 
 
 def _settings(model: Mapping[str, Any]) -> str:

@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from leadline.accounts.actor import COMMAND_LINE
-from leadline.administration import models
 from leadline.administration.commands.users import make_setup_link
 from leadline.administration.instance import Instance, control_socket
+from leadline.administration.models import engine_maker
+from leadline.administration.served import Served
 from leadline.billing.stripe_checkout import StripeCheckout
 from leadline.catalog.catalog import Catalog
 from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied
@@ -125,11 +126,10 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         stack.push_async_callback(instance.close)
         stack.callback(start_logging(data / "logs").stop)
         [(created_at,)] = await instance.database.rows("SELECT MIN(applied_at) FROM migrations")
-        await instance.prices.follow(models.sections(instance.config)[1])
-        store = Store(data / "models")
-        engines, catalog = models.build(instance.config, store, created_at, terminal.pulling, book=instance.prices)
+        make = engine_maker(instance.config, Store(data / "models"), terminal.pulling)
+        instance.served = served = Served(make, instance.prices, created_at)
+        instance.engines, catalog = served.engines, served.catalog
         instance.billing.checkout = StripeCheckout.of(instance.config.stripe)
-        instance.engines = {engine.name: engine for engine in engines}
         sockets = _listen(options)
         for listening in sockets:
             stack.callback(listening.close)
@@ -138,9 +138,8 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
             instance.base_url = f"http://localhost:{port}"
         instance.local_url = _local_url(sockets[0])
         _warn_of_plain_text(instance, options, terminal)
-        for engine in engines:
-            await engine.start()
-            stack.push_async_callback(engine.close)
+        stack.push_async_callback(served.close)
+        await served.follow(instance.config)
         control = await serve_control(instance)
         stack.callback(control_socket(data).unlink, missing_ok=True)
         stack.callback(control.close)
@@ -248,14 +247,17 @@ async def _welcome(instance: Instance, catalog: Catalog, options: Options, termi
     for model in catalog.models:
         said = ""
         while not model.engine.status.ready:
+            if model.engine.name not in instance.engines:
+                break  # it was withdrawn meanwhile
             detail = model.engine.status.detail
             if detail != said and not detail.startswith(_PULLING):
                 said = detail
                 terminal.waiting(model.name, detail)
             await asyncio.sleep(_READY_EVERY_SECONDS)
-        terminal.ready(model.name, model.engine.status.detail)
-        if model.prices.is_free:
-            terminal.warn(f"{model.name} has no prices: its answers cost nothing.")
+        else:
+            terminal.ready(model.name, model.engine.status.detail)
+            if model.prices.is_free:
+                terminal.warn(f"{model.name} has no prices: its answers cost nothing.")
     if options.quickstart:
         try:
             result = await Quickstart.run(instance, catalog, port)

@@ -9,15 +9,12 @@ from typing import Any
 from leadline.accounts.actor import Actor
 from leadline.accounts.audit_log import audited
 from leadline.administration.commands.command import Command, Result
-from leadline.administration.configuration_file import Document, edit, read, setting, steps, with_default_model
+from leadline.administration.configuration_file import Document, edit, read, setting, steps
 from leadline.administration.instance import Instance
 from leadline.administration.models import sections
 from leadline.administration.settings_in_force import each_value, settings_of, shown
-from leadline.catalog.catalog import SEED_ALIASES, Names, with_seed_aliases
-from leadline.config import Config, ConfigurationError, ModelSection, load, overriding, parse, read_toml
-from leadline.errors import InvalidRequest, ModelNotFound, NotFound
-
-_LONGEST_ALIAS = 100
+from leadline.config import Config, ConfigurationError, load, overriding, read_toml
+from leadline.errors import InvalidRequest
 
 
 async def show_configuration(instance: Instance) -> Result:
@@ -74,55 +71,8 @@ async def set_settings(instance: Instance, actor: Actor, settings: Mapping[str, 
     return _written(instance) | {"settings": rows}
 
 
-async def alias_model(instance: Instance, actor: Actor, name: str, alias: str, *, remove: bool = False) -> Result:
-    """Give a model of the file a further name, or take one from it. `changed` False: it was so."""
-    text = await asyncio.to_thread(lambda: with_default_model(read(instance.data)))
-    models = parse(text, "leadline.toml").models
-    section = _named(models, name)
-    _check_alias(models, section, alias, remove=remove)
-    changed = (alias in section.aliases) == remove
-    aliases = [one for one in section.aliases if one != alias] if remove else [*section.aliases, alias]
-
-    def change(document: Document, _: Any) -> None:
-        place = next(one for one in document["models"] if one["name"] == section.name)
-        if not remove:
-            place.setdefault("aliases", []).append(alias)
-        else:
-            place["aliases"].remove(alias)
-
-    if changed:
-        await asyncio.to_thread(edit, instance.data, change, with_default_model)
-        before = {"aliases": ", ".join(section.aliases)}
-        await _tell(instance, actor, "models alias", section.name, before, {"aliases": ", ".join(aliases)})
-    result = {"name": section.name, "aliases": aliases if changed else list(section.aliases), "changed": changed}
-    return _written(instance) | result | {"overridden_by": overriding("models")}
-
-
 READS: dict[str, Command] = {"config show": show_configuration, "config get": get_setting}
-CHANGES: dict[str, Command] = {"config set": set_settings, "models alias": alias_model}
-
-
-def _named(models: tuple[ModelSection, ...], name: str) -> ModelSection:
-    try:
-        called = Names(with_seed_aliases(models)).find(name).name
-        return next(one for one in models if one.name == called)
-    except ModelNotFound:
-        raise NotFound(f"leadline.toml names no model {name[:200]!r}. `leadline models list` shows them.") from None
-
-
-def _check_alias(models: tuple[ModelSection, ...], section: ModelSection, alias: str, *, remove: bool) -> None:
-    if remove:
-        if alias not in section.aliases:
-            why = ", but has it without: it is the first chat model" if alias in SEED_ALIASES else ""
-            raise NotFound(f"leadline.toml gives {section.name} no alias {alias[:200]!r}{why}.")
-        return
-    stem = alias.removesuffix("*")
-    if not alias or "*" in stem or not alias.isprintable() or " " in alias or len(alias) > _LONGEST_ALIAS:
-        words = f"{alias[:200]!r} is no alias: up to {_LONGEST_ALIAS} characters without spaces; a * only at its end."
-        raise InvalidRequest(words, "alias")
-    for other in models:
-        if alias == other.name or (other is not section and alias in other.aliases):
-            raise InvalidRequest(f"{alias!r} is a name of {other.name} already.", "alias")
+CHANGES: dict[str, Command] = {"config set": set_settings}
 
 
 def _values(text: str, settings: Mapping[str, str]) -> dict[str, str | None]:

@@ -17,7 +17,7 @@ from leadline.catalog.catalog import Names, with_seed_aliases
 from leadline.catalog.price_book import PriceChange
 from leadline.catalog.prices import Prices, Tier
 from leadline.clock import rfc3339
-from leadline.config import ModelSection
+from leadline.config import EngineSection, ModelSection
 from leadline.errors import InvalidRequest, ModelNotFound, NotFound
 from leadline.money import Ticks, ticks_per_token
 from leadline.weights.known import DEFAULT
@@ -25,21 +25,46 @@ from leadline.weights.store import Store, Weights, WeightsMissing, WeightsUnusab
 
 
 async def list_models(instance: Instance) -> Result:
-    """The models on offer, with what their engines do now where a server runs, and the weights that were pulled."""
+    """The models on offer, with what their engines do now where a server runs, and the weights that were pulled.
+    `size_bytes` is None of what runs elsewhere, `context_tokens` where nobody says yet."""
     engines, models = sections(instance.config)
-    kinds = {engine.name: engine.kind for engine in engines}
-    named = with_seed_aliases(models)
+    by_name = {engine.name: engine for engine in engines}
+    await instance.prices.follow(models)
     store = Store(instance.data / "models")
     return {
         "models": [
             {
-                **{"name": section.name, "engine": section.engine, "kind": kinds[section.engine]},
+                **{"name": section.name, "engine": section.engine, "kind": by_name[section.engine].kind},
                 **{"aliases": list(section.aliases), "status": _status(instance, section)},
+                **{"size_bytes": await asyncio.to_thread(_size, store, by_name[section.engine])},
+                **{"context_tokens": _context(instance, section)},
+                **{f"{kind}_ticks": ticks for kind, ticks in _now(instance, section.name)},
             }
-            for section in named
+            for section in with_seed_aliases(models)
         ],
         "weights": await asyncio.to_thread(lambda: [_file(store, one) for one in store.list()]),
     }
+
+
+def _size(store: Store, engine: EngineSection) -> int | None:
+    if engine.url is not None:
+        return None
+    try:
+        return store.size_bytes(store.resolve(engine.weights or DEFAULT.name))
+    except WeightsMissing:
+        return None
+
+
+def _context(instance: Instance, section: ModelSection) -> int | None:
+    engine = instance.engines.get(section.engine)
+    known = None if engine is None else engine.facts(section.upstream_model or section.name).context_tokens
+    return min((one for one in (section.context_tokens, known) if one is not None), default=None)
+
+
+def _now(instance: Instance, model: str) -> list[tuple[str, Ticks]]:
+    """Ticks per token of input and output."""
+    prices = instance.prices.at(model, instance.prices.clock()).short
+    return [("input", prices.input), ("output", prices.output)]
 
 
 def _status(instance: Instance, section: ModelSection) -> Result | None:
@@ -134,14 +159,15 @@ def _changed(prices: Prices, changes: Mapping[str, str]) -> Prices:
     for word, text in changes.items():
         if word not in Prices.__dataclass_fields__:
             raise InvalidRequest(f"A model has no price {word!r}.", word)
-        named[word] = _tokens(text) if word == "long_context_threshold" else _ticks(text, word)
+        named[word] = _tokens(text) if word == "long_context_threshold" else price_ticks(text, word)
     changed = replace(prices, **named)
     if changed.long_context_threshold == 0 and any(named[word] for word in named if word.endswith("_long_context")):
         raise InvalidRequest("Prices for a long context need --long-context-threshold.", "long_context_threshold")
     return changed
 
 
-def _ticks(text: str, word: str) -> Ticks:
+def price_ticks(text: str, word: str) -> Ticks:
+    """USD per million tokens as ticks per token; InvalidRequest for `word` where it is no price."""
     try:
         return ticks_per_token(Decimal(text))
     except InvalidOperation:

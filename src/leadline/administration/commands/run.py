@@ -14,6 +14,7 @@ from leadline.administration.commands import (
     keys,
     management_keys,
     models,
+    offer,
     requests,
     status,
     usage,
@@ -26,7 +27,7 @@ from leadline.errors import InvalidRequest
 
 _PARTS = (
     *(accounts, users, keys, management_keys, credits, usage, explore, requests),
-    *(models, weights, engines, configuration, database, status),
+    *(models, offer, weights, engines, configuration, database, status),
 )
 READS: dict[str, Command] = {name: command for part in _PARTS for name, command in part.READS.items()}
 CHANGES: dict[str, Command] = {name: command for part in _PARTS for name, command in part.CHANGES.items()}

@@ -6,6 +6,7 @@ from pathlib import Path
 from leadline.accounts.actor import Actor
 from leadline.accounts.audit_log import audited
 from leadline.administration.commands.command import Command, Result
+from leadline.administration.commands.offer import withdraw_model
 from leadline.administration.instance import Instance
 from leadline.administration.models import projector_file, sections
 from leadline.config import EngineSection
@@ -15,36 +16,30 @@ from leadline.weights.store import Store, WeightsMissing
 
 
 async def remove_weights(instance: Instance, actor: Actor, name: str, *, force: bool = False) -> Result:
-    """Delete pulled weights. PermissionDenied while an engine uses them; with `force`, and where no server runs, also
-    those that an engine would use at the next start."""
+    """Delete pulled weights. PermissionDenied while an engine uses them; with `force` the models that run on them are
+    withdrawn first. Where no server runs, the last model keeps its place in the file."""
     store = Store(instance.data / "models")
     path = await asyncio.to_thread(store.path, name)
     if path is None:
         raise WeightsMissing(f"No weights named {name[:200]!r} have been pulled. `leadline models list` shows all.")
-    engines = [one for one in sections(instance.config)[0] if await asyncio.to_thread(_uses, store, one, path)]
-    if engines:
-        _refuse(instance, engines[0].name, name, force=force)
+    engines, models = sections(instance.config)
+    using = {one.name for one in engines if await asyncio.to_thread(_uses, store, one, path)}
+    served = [one.name for one in models if one.engine in using]
+    if using and not force:
+        raise PermissionDenied(
+            f"{name} is what {', '.join(served) or min(using)} runs on. Withdraw it first with"
+            " `leadline models withdraw`, or do both with --force."
+        )
+    for model in served if instance.engines or len(served) < len(models) else ():
+        await withdraw_model(instance, actor, model)
     freed = await asyncio.to_thread(_remove, store, name, path)
     at = instance.keys.clock()
     await instance.database.commit(audited(at, actor, "models rm", name, ({"bytes": freed}, {})))
-    return {"name": name, "freed_bytes": freed}
+    return {"name": name, "freed_bytes": freed, "withdrawn": served}
 
 
 READS: dict[str, Command] = {}
 CHANGES: dict[str, Command] = {"models rm": remove_weights}
-
-
-def _refuse(instance: Instance, engine: str, name: str, *, force: bool) -> None:
-    """Nobody's weights go while a server runs that has, or may load, them."""
-    if instance.engines:
-        raise PermissionDenied(
-            f"The engine {engine!r} uses {name}. Take it out of leadline.toml and start the server again first."
-        )
-    if not force:
-        raise PermissionDenied(
-            f"The engine {engine!r} would use {name} at the next start. Take it out of leadline.toml first, or delete"
-            " them all the same with --force."
-        )
 
 
 def _uses(store: Store, engine: EngineSection, path: Path) -> bool:

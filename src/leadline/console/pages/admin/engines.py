@@ -6,6 +6,7 @@ from leadline.administration.commands.engines import cancel_pull, load_engine, p
 from leadline.administration.engine_facts import engine_facts
 from leadline.administration.pulls import Pull
 from leadline.console.page import Page
+from leadline.console.pages.admin.weights import pulled
 from leadline.console.render import render
 from leadline.console.sizes import size
 from leadline.console.visit import Visit
@@ -19,7 +20,7 @@ _BUSY = ("loading", "unloading", "restarting")
 
 
 async def show(visit: Visit) -> Response:
-    return _page(visit)
+    return await _page(visit)
 
 
 async def load(visit: Visit) -> Response:
@@ -45,7 +46,7 @@ async def pull(visit: Visit) -> Response:
     try:
         await pull_model(visit.instance, visit.actor, wanted)
     except (InvalidRequest, Unavailable) as error:
-        return _page(visit, wanted=visit.form["wanted"], wrong=str(error))
+        return await _page(visit, wanted=visit.form["wanted"], wrong=str(error))
     return visit.redirect(PATH, f"{wanted} is being pulled. You can leave this page: the pull goes on.")
 
 
@@ -61,6 +62,7 @@ async def now(visit: Visit) -> Response:
     facts, pulls = engine_facts(visit.instance), visit.instance.pulls.all()
     parts = {f"engine-{one.name}": _part("engine", visit, one=one) for one in facts}
     parts["pulls"] = _part("pulls", visit, pulls=pulls)
+    parts["weights"] = _part("weights", visit, weights=await pulled(visit))
     busy = any(one.status.state in _BUSY for one in facts) or any(one.state == "running" for one in pulls)
     return JSONResponse({"parts": parts, "busy": busy})
 
@@ -74,12 +76,13 @@ PAGES = (
 )
 
 
-def _page(visit: Visit, wanted: str = "", wrong: str = "") -> Response:
+async def _page(visit: Visit, wanted: str = "", wrong: str = "") -> Response:
     return visit.render(
         "admin/engines.html",
         400 if wrong else 200,
         engines=engine_facts(visit.instance),
         pulls=visit.instance.pulls.all(),
+        weights=await pulled(visit),
         known=[(name, f"{name}, {size(model.size_bytes)}") for name, model in KNOWN.items()],
         wanted=wanted,
         wrong=wrong,
