@@ -85,7 +85,9 @@ class Serving:
         raise AssertionError(f"the server ended before it said {name}")
 
     async def stop(self) -> int:
-        if self.process.returncode is None:
+        assert self.process.stdout is not None
+        # One that has said all is ending. To signal it then looks for its end, which may take it from whoever waits.
+        if self.process.returncode is None and not self.process.stdout.at_eof():
             self.process.terminate()
         async with asyncio.timeout(DEADLINE_SECONDS):
             await self.process.communicate()

@@ -161,7 +161,7 @@ def answered(server: ScriptedServer, path: str, body: dict[str, object]) -> Answ
 def late(patch: pytest.MonkeyPatch) -> None:
     """The final event waits shortly, and no try is under way when its time is over."""
     patch.setattr("leadline.serving.generation.COMMIT_SECONDS", 0.3)
-    patch.setattr("leadline.ledger.ledger.RETRY_SECONDS", 0.6)
+    patch.setattr("leadline.ledger.ledger.RETRY_SECONDS", 1.5)
 
 
 def three_streams(server: ScriptedServer, path: str) -> list[Raw]:
