@@ -15,12 +15,13 @@ import msgspec
 from leadline.catalog.catalog import Catalog, build_catalog
 from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, ConfigurationError, EngineSection, ModelSection, PriceSection, load
+from leadline.engines.embedded.engine import Provide
 from leadline.engines.embedded.loader import Policy
 from leadline.engines.embedded.memory import Memory
 from leadline.engines.embedded.model import Projector, Settings, Weights
 from leadline.engines.engine import Engine
 from leadline.engines.format.template import ChatTemplate, TemplateUnusable, Vocabulary
-from leadline.engines.llamacpp.engine import LlamaCppEngine, Provide
+from leadline.engines.llamacpp.engine import LlamaCppEngine
 from leadline.engines.upstream.engine import UpstreamEngine
 from leadline.errors import InvalidRequest
 from leadline.weights.gguf import Description, describe

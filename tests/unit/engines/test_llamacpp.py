@@ -125,7 +125,7 @@ async def test_a_full_queue_and_a_long_wait_are_unavailable(monkeypatch):
 
 
 async def test_weights_that_are_brought_later_are_found(monkeypatch):
-    monkeypatch.setattr("leadline.engines.llamacpp.engine.PROVIDE_AGAIN_SECONDS", 0)
+    monkeypatch.setattr("leadline.engines.embedded.engine.PROVIDE_AGAIN_SECONDS", 0)
     told: list[str] = []
     tries = 0
 

@@ -1,148 +1,48 @@
 """llama.cpp in a child process of its own, as an engine: kind `llamacpp`."""
 
-import asyncio
-import contextlib
-import logging
-import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from leadline.chat.events import ChatEvent, Embedded, Finished, Started, Usage
 from leadline.chat.request import ChatRequest
-from leadline.engines.embedded.grammars import Grammars
-from leadline.engines.embedded.loader import Loader, Policy
-from leadline.engines.embedded.memory import Memory
-from leadline.engines.embedded.model import Settings, Weights
-from leadline.engines.embedded.room import Room
-from leadline.engines.embedded.supervisor import Child, Supervisor, resident_bytes
-from leadline.engines.embedded.suspects import Suspects
-from leadline.engines.engine import EngineStatus, ModelFacts, Token, Use
-from leadline.engines.format.forms import is_forced, offered_tools, parser_of
+from leadline.engines.embedded.engine import EmbeddedEngine, Rendered, end_in_thoughts
+from leadline.engines.embedded.model import Weights
+from leadline.engines.embedded.supervisor import Child
+from leadline.engines.engine import ModelFacts, Token
+from leadline.engines.format.forms import parser_of
 from leadline.engines.format.marks import Piece
-from leadline.engines.format.template import ChatTemplate
 from leadline.engines.llamacpp.child import BATCH_TOKENS, VISION_BATCH_TOKENS
 from leadline.engines.llamacpp.completion import CompletionDecoder, Prompt, encode_completion, with_its_seed
 from leadline.engines.llamacpp.images import MARKER, Illustrated, Layout, PictureSizes, illustrated
 from leadline.engines.llamacpp.model import CAPABILITIES, facts_of, memory_bytes
 from leadline.engines.llamacpp.vectors import grouped, tokens_of
 from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
-from leadline.engines.upstream.http import Address, ConnectionBroken, HttpClient, Unreachable
-from leadline.errors import InvalidRequest, LeadlineError, Unavailable
+from leadline.engines.upstream.http import Address, HttpClient
+from leadline.errors import InvalidRequest, LeadlineError
 
-# How long a request that the engine lost before it began waits for the next child.
-RESTART_SECONDS = 30.0
-# After weights could not be had, they are looked for again.
-PROVIDE_AGAIN_SECONDS = 10.0
 _ASK_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 5.0
-CHILD = "leadline.engines.llamacpp.child"
-_log = logging.getLogger("leadline.engines")
-
-
-# A prompt: pieces of text, or the ids of its tokens.
-Rendered = tuple[Piece | int, ...]
-# Finds the weights, fetching them if need be; tells the status meanwhile.
-Provide = Callable[[Callable[[str], None]], Awaitable[Weights]]
-# One try at a request.
-Run = Callable[[ChatRequest], AsyncGenerator[tuple[ChatEvent, ...], None]]
-# How many of the weights' bytes are in memory, of how many; until the first child is ready.
-Loading = Callable[[int, int], None]
+_CHILD = "leadline.engines.llamacpp.child"
 
 
 @dataclass(slots=True)
-class LlamaCppEngine:
-    """One model in one child. `settings` are what is asked for; the context is never more than the weights'. `policy`
-    says when it is loaded, within the `memory` that it shares with others."""
+class LlamaCppEngine(EmbeddedEngine):
+    """Its child is llama.cpp's own server."""
 
-    name: str
-    provide: Provide
-    settings: Settings
-    loading: Loading = lambda _done, _total: None
-    policy: Policy = field(default_factory=Policy)
-    memory: Memory = field(default_factory=lambda: Memory(sys.maxsize))
-    _loader: Loader = field(init=False)
-    _weights: Weights | None = None
-    _child: Child | None = None
-    _was_ready: bool = False
     _client: ChatClient | None = None
-    # Set with the weights, before the first child.
-    _room: Room = field(default_factory=lambda: Room(0, 0))
-    _grammars: Grammars = field(default_factory=Grammars)
     _sizes: PictureSizes = field(default_factory=PictureSizes)
-    _suspects: Suspects = field(default_factory=Suspects)
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _task: "asyncio.Task[None] | None" = None
-
-    def __post_init__(self) -> None:
-        self._loader = Loader(self.name, self.policy, self.memory, self._children)
-
-    @property
-    def status(self) -> EngineStatus:
-        memory_bytes = 0 if self._child is None else resident_bytes(self._child.pid)
-        return replace(
-            self._loader.status,
-            memory_bytes=memory_bytes,
-            claimed_bytes=self.memory.claimed_by(self.name),
-            limit_bytes=self.memory.budget_bytes,
-            waiting=self._loader.waiting + self._room.waiting,
-        )
-
-    @property
-    def child(self) -> Child | None:
-        """The child that runs now, if one is ready."""
-        return self._child
-
-    async def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        self._loader.close()
-
-    async def take(self) -> Use:
-        return await self._loader.take()
-
-    def load(self) -> None:
-        self._loader.load()
-
-    def unload(self) -> None:
-        self._loader.unload()
-
-    def share_cores(self, *, shares: bool) -> None:
-        """Say whether others want the cores too. It holds from its next load on, which is now where no request needs
-        it."""
-        if shares != self.settings.shares_cores:
-            self.settings = replace(self.settings, shares_cores=shares)
-            self._loader.reload()
 
     def facts(self, model: str) -> ModelFacts:
         if self._weights is None:
             return ModelFacts(None, CAPABILITIES)
         return facts_of(self._weights, self.settings.context_tokens)
 
-    def leaves_room(self, request: ChatRequest) -> bool:
-        if self._child is None:
-            return True  # nothing runs yet
-        tokens = self.most_prompt_tokens(request) + (request.max_output_tokens or 0)
-        return self._room.leaves_half(min(tokens, self.settings.context_tokens), request.choices)
-
     def most_prompt_tokens(self, request: ChatRequest) -> int:
         """With images no less than the context, which no prompt is longer than: projectors differ too much."""
         most = most_prompt_tokens(request)
         return max(most, self.settings.context_tokens) if request.images else most
-
-    async def count_prompt_tokens(self, request: ChatRequest) -> int:
-        """To count images it reads them, so that even this may cost a child."""
-        self._suspects.refuse(request)
-        try:
-            return await self._count(request)
-        except ConnectionBroken as error:
-            self._suspects.note(request, error)
-            raise
 
     async def _count(self, request: ChatRequest) -> int:
         if request.vectors is not None:
@@ -150,22 +50,6 @@ class LlamaCppEngine:
         if request.images:
             return (await self._layout(self._illustrated(request, self._rendered(request)))).prompt_tokens
         return len(await self._tokens(self._rendered(request)))
-
-    def _rendered(self, request: ChatRequest) -> Rendered:
-        self._ready_client()
-        assert self._weights is not None, "a client is ready only with weights"
-        template = self._weights.template
-        if request.images and self._weights.projector is None:
-            raise InvalidRequest("This model reads no images. Send text only.", "messages")
-        for prompt in request.prompts:
-            if isinstance(prompt, str):
-                return template.plain(prompt)
-            template.refuse_unknown(prompt, "prompt")
-            return prompt
-        shown = replace(request, tools=offered_tools(request))
-        # What must be JSON or a call from its first character on leaves no room for thoughts that nobody asked for.
-        told = request.effort is not None or is_forced(request)
-        return template.render(shown, thinking=request.thinks if told else None)
 
     async def _tokens(self, pieces: Rendered) -> list[int]:
         """The prompt's tokens. What users wrote is ordinary text, whatever it looks like."""
@@ -210,47 +94,12 @@ class LlamaCppEngine:
         said = await self._ready_client().post("/tokenize", question, _ASK_SECONDS)
         return tuple(Token(token["id"], _piece_bytes(token["piece"])) for token in said["tokens"])
 
-    def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
-        return self._run_again(request, self._generate)
-
-    def embed(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
-        return self._run_again(request, self._embed)
-
-    async def _run_again(self, request: ChatRequest, run: Run) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
-        """A request that the child lost before it began is given to the next child, once.
-
-        One over which two children were lost is not run again: it may be what kills them.
-        """
-        self._suspects.refuse(request)
-        child, begun = self._child, False
-        try:
-            async with aclosing(run(request)) as batches:
-                async for batch in batches:
-                    begun = True
-                    yield batch
-            return
-        except (ConnectionBroken, Unreachable) as error:
-            self._suspects.note(request, error)
-            if begun:
-                raise
-        await self._child_after(child)
-        try:
-            async with aclosing(run(request)) as batches:
-                async for batch in batches:
-                    begun = True
-                    yield batch
-        except (ConnectionBroken, Unreachable) as error:
-            self._suspects.note(request, error)
-            if begun:
-                raise
-            raise Unavailable(f"The engine {self.name} was lost twice over this request. Try again later.") from error
-
     async def _generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
-        fitted, tokens = await self._fitted(request)
+        fitted, tokens = await self._fitted(with_its_seed(request))
         assert self._weights is not None
         template, pieces = self._weights.template, self._rendered(fitted)
         template.refuse_unknown((token_id for token_id, _ in fitted.sampling.logit_bias), "logit_bias")
-        in_thoughts = _end_in_thoughts(pieces, template)
+        in_thoughts = end_in_thoughts(pieces, template)
         grammar = await self._grammars.of(fitted, template, in_thoughts=in_thoughts)
         prompt, layout = await self._laid_out(fitted, pieces)
         body = encode_completion(fitted, prompt, template, grammar)
@@ -289,51 +138,9 @@ class LlamaCppEngine:
             )
         return prompts
 
-    async def _fitted(self, request: ChatRequest) -> tuple[ChatRequest, int]:
-        """The request within what llama.cpp takes, and the tokens of its cache that it can need. The prompt is counted
-        exactly only where its upper bound does not fit."""
-        request = with_its_seed(request)
-        assert request.max_output_tokens is not None
-        context = self.settings.context_tokens
-        most = self.most_prompt_tokens(request) + request.max_output_tokens
-        if most <= context and self._room.fits(most):
-            return request, most
-        exact = await self._count(request)
-        if exact >= context:
-            raise InvalidRequest(
-                f"This model's context is {context} tokens, but the prompt has {exact}. Send a shorter prompt.",
-                "prompt" if request.prompts else "messages",
-            )
-        output_tokens = min(request.max_output_tokens, context - exact)
-        return replace(request, max_output_tokens=output_tokens), exact + output_tokens
-
-    def _ready_client(self) -> ChatClient:
-        if self._client is None:
-            raise Unavailable(
-                f"The engine {self.name} is not ready: {self._loader.status.detail}. Try again in a moment."
-            )
-        return self._client
-
-    async def _child_after(self, lost: Child | None) -> None:
-        try:
-            async with asyncio.timeout(RESTART_SECONDS):
-                while self._child is None or self._child is lost:
-                    await self._changed.wait()
-        except TimeoutError:
-            raise Unavailable(f"The engine {self.name} did not come back in time. Try again in a moment.") from None
-
-    async def _run(self) -> None:
-        self._weights = weights = await self._provided()
-        self.settings = self.settings.within(weights)
-        await self._loader.keep(memory_bytes(self.settings, weights))
-
-    async def _children(self) -> str:
-        """Children one after another, until one cannot load the model."""
-        weights = self._weights
-        assert weights is not None, "loading begins once there are weights"
-        self._room = Room(self.settings.cache_tokens, self.settings.parallel_requests)
+    def _program(self, weights: Weights) -> tuple[str, dict[str, Any]]:
         batch_tokens = BATCH_TOKENS if weights.projector is None else VISION_BATCH_TOKENS
-        settings = {
+        return _CHILD, {
             "weights": str(weights.path),
             "cache_tokens": self.settings.cache_tokens,
             "parallel_requests": self.settings.parallel_requests,
@@ -346,45 +153,22 @@ class LlamaCppEngine:
             "image_tokens": 0 if weights.projector is None else weights.projector.image_tokens,
             "marker": MARKER,
         }
-        total_bytes = weights.all_bytes
 
-        def loading(loaded_bytes: int) -> None:
-            """An estimate: what else the child has in memory counts as weights."""
-            done_bytes = min(loaded_bytes, total_bytes)
-            detail = f"loading {weights.path.name}, {done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB"
-            self._loader.progress(done_bytes / max(1, total_bytes), detail)
-            if self.policy.at_start and not self._was_ready:
-                self.loading(done_bytes, total_bytes)
+    def _need_bytes(self, weights: Weights) -> int:
+        return memory_bytes(self.settings, weights)
 
-        try:
-            return await Supervisor(self.name, CHILD, settings, loading, self._ready, self._gone, self._alive).run()
-        finally:
-            self._child = self._client = None
+    async def _connect(self, child: Child) -> str:
+        address = Address("engine", 80, socket=child.socket)
+        self._client = ChatClient(HttpClient(self.name, address, {"Authorization": f"Bearer {child.key}"}))
+        return f"llama.cpp, {self.settings.parallel_requests} requests at once"
 
-    async def _provided(self) -> Weights:
-        """The weights; tried again where they cannot be had, since somebody may bring them meanwhile."""
-        while True:
-            try:
-                return await self.provide(self._loader.tell)
-            except LeadlineError as error:
-                self._loader.tell(str(error))
-            except Exception:
-                _log.exception("the weights could not be provided", extra={"engine": self.name})
-                self._loader.tell("its weights could not be read; the log says why")
-            await asyncio.sleep(PROVIDE_AGAIN_SECONDS)
+    def _disconnect(self) -> None:
+        self._client = None
 
-    async def _ready(self, child: Child) -> None:
-        http = HttpClient(
-            self.name, Address("engine", 80, socket=child.socket), {"Authorization": f"Bearer {child.key}"}
-        )
-        self._child, self._client, self._was_ready = child, ChatClient(http), True
-        self._loader.loaded(f"llama.cpp, {self.settings.parallel_requests} requests at once")
-        self._change()
-
-    def _gone(self, why: str) -> None:
-        self._child = self._client = None
-        self._loader.lost(why)
-        self._change()
+    def _ready_client(self) -> ChatClient:
+        if self._client is None:
+            raise self._not_ready()
+        return self._client
 
     async def _alive(self) -> bool:
         try:
@@ -393,19 +177,10 @@ class LlamaCppEngine:
             return False
         return True
 
-    def _change(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
 
 def _texts(pieces: Rendered) -> tuple[Piece, ...]:
     """Of a request with messages: only plain prompts are given as tokens."""
     return tuple(piece for piece in pieces if isinstance(piece, Piece))
-
-
-def _end_in_thoughts(pieces: Rendered, template: ChatTemplate) -> bool:
-    last = pieces[-1]
-    return template.thinking is not None and isinstance(last, Piece) and template.thinking.is_open(last.text)
 
 
 def _piece_bytes(piece: str | list[int]) -> bytes:

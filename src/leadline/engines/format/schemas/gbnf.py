@@ -29,7 +29,7 @@ exponent ::= [eE] [-+]? ([12]? [0-9]{{1,2}} | "30" [0-7])
 integer ::= "0" | "-"? [1-9] [0-9]{{0,{WHOLE_DIGITS - 1}}}
 boolean ::= "true" | "false"
 sp ::= " "?
-ws ::= | " " | "\n" [ \t]{{0,20}}
+ws ::= "" | " " | "\n" [ \t]{{0,20}}
 """.lstrip()
 
 # Below llama.cpp's limit in all its versions; some choke on exactly 2,000.
