@@ -9,7 +9,7 @@
 | I5 | a request that was used has a charge of exactly its cost |
 | I6 | a charge is at most its reservation |
 | I7 | no hold without a request that runs, for longer than a minute |
-| I8 | hours, days and records sum to the charges |
+| I8 | hours, days, records and the sums of whole models, keys and endpoints sum to the charges |
 | I9 | the chain of entries is whole |
 """
 
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_SECOND, Clock, now_microseconds
 from leadline.ledger.books import ENTRY_COLUMNS, digest_after
 from leadline.ledger.ledger import Ledger
+from leadline.ledger.token_costs import COST_COLUMNS, FRESH
 from leadline.ledger.usage import COUNTS
 from leadline.storage.database import Database, Row, Snapshot
 
@@ -109,6 +110,24 @@ _DAYS_BY_RECORDS = (
     " GROUP BY meter_id, at / 86400000000"
 )
 
+_ALL = (*COUNTS, *COST_COLUMNS)
+_SUM_OF_ALL = ", ".join(f"SUM({name})" for name in _ALL)
+# Of records that are not indexed yet the sums of sides know nothing, those of meters all but the cost by class.
+_SIDES_BY_METERS = (
+    f"{FRESH}, indexed AS (SELECT meter_id, day, {', '.join(_ALL)} FROM usage_days"
+    f" UNION ALL SELECT meter_id, at / 86400000000, {', '.join(f'-{name}' for name in COUNTS)},"
+    f" {', '.join('0' for _ in COST_COLUMNS)} FROM fresh)"
+    " SELECT m.organisation_id, s.side, CASE s.side WHEN 'model' THEN m.model WHEN 'key' THEN m.key_id"
+    f" ELSE m.endpoint END AS name, day, {_SUM_OF_ALL} FROM indexed JOIN meters m ON m.id = meter_id CROSS JOIN"
+    " (SELECT 'model' AS side UNION ALL SELECT 'key' UNION ALL SELECT 'endpoint') s"
+    " GROUP BY 1, 2, 3, 4 HAVING SUM(requests) <> 0"
+)
+_SIDES_BY_HOURS = (
+    f"SELECT organisation_id, side, name, hour / 24, {_SUM_OF_ALL} FROM usage_hours_by"
+    " GROUP BY organisation_id, side, name, hour / 24"
+)
+_SIDES = f"SELECT organisation_id, side, name, day, {', '.join(_ALL)} FROM usage_days_by"
+
 
 async def audit(
     database: Database, ledger: Ledger, clock: Clock = now_microseconds, tell: _Tell = lambda _: None
@@ -143,12 +162,19 @@ def _sums(snapshot: Snapshot) -> Iterator[str]:
     first_day = -(-kept_since // MICROSECONDS_PER_DAY)
     records, days = snapshot.rows(_DAYS_BY_RECORDS, first_day), snapshot.rows(_DAYS, first_day)
     yield from _differences(snapshot, "records", records, days)
+    for name, query in (("meters", _SIDES_BY_METERS), ("hours", _SIDES_BY_HOURS)):
+        for organisation_id, side, which, day in _different(snapshot.rows(query), snapshot.rows(_SIDES), 4):
+            yield f"I8: {name} and days differ for {side} {which} of {organisation_id}, day {day}"
+
+
+def _different(rows: Iterator[Row], days: Iterator[Row], width: int) -> list[Row]:
+    """The groups, so many columns wide, whose sums differ."""
+    ours, theirs = {row[:width]: row[width:] for row in rows}, {row[:width]: row[width:] for row in days}
+    return sorted(group for group in ours.keys() | theirs.keys() if ours.get(group) != theirs.get(group))[:_NAMED]
 
 
 def _differences(snapshot: Snapshot, name: str, rows: Iterator[Row], days: Iterator[Row]) -> Iterator[str]:
-    ours, theirs = {row[:2]: row[2:] for row in rows}, {row[:2]: row[2:] for row in days}
-    different = [group for group in ours.keys() | theirs.keys() if ours.get(group) != theirs.get(group)]
-    for meter_id, day in sorted(different)[:_NAMED]:
+    for meter_id, day in _different(rows, days, 2):
         meter = snapshot.rows("SELECT organisation_id, key_id, model, endpoint FROM meters WHERE id = $1", meter_id)
         where = ", ".join(next(meter, ("no meter",)))
         yield f"I8: {name} and days differ for {where}, day {day}"

@@ -1,21 +1,23 @@
 """What was used, from every side: measured, grouped, filtered and stepped as somebody asks.
 
-Chart, table and totals are added up from the same rows of one moment, so they agree to the tick.
+Chart, table and totals are added up from the same sums of one moment, so they agree to the tick. For the chart one
+number of each step is read: of the groups that it names, and of all together.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from typing import Literal, get_args
 
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, first_day
 from leadline.errors import InvalidRequest
-from leadline.ledger.meter_filter import MeterFilter
-from leadline.ledger.token_costs import COST_COLUMNS, SPLIT, SPLIT_SUMS
+from leadline.ledger.meter_filter import Column, MeterFilter
+from leadline.ledger.sums import Grain, Span, stepped_sums, sums
+from leadline.ledger.token_costs import COST_COLUMNS
 from leadline.ledger.usage import COUNTS, index_records
-from leadline.storage.database import Database, DatabaseUnusable, Row, Snapshot
+from leadline.storage.database import Database, DatabaseUnusable, Snapshot
 
 Measure = Literal["cost", "tokens", "requests"]
 Side = Literal["model", "key", "endpoint", "class", "member", "none"]
@@ -29,8 +31,18 @@ UNPRICED = "unpriced"
 MOST_SERIES = 5
 # A chart has no more steps than this.
 MOST_STEPS: Mapping[Step, int] = {"hour": 14 * 24, "day": 400, "month": 120}
-_COLUMNS: Mapping[Side, str] = {"model": "model", "key": "key_id", "endpoint": "endpoint", "member": "key_id"}
-_Steps = dict[int, "Figures"]
+# SQLite takes no more than 32,766 values.
+_MOST_TOLD = 10_000
+_COLUMNS: Mapping[Side, Column] = {"model": "model", "key": "key_id", "endpoint": "endpoint", "member": "key_id"}
+_ALL_TOKENS = "prompt_tokens + output_tokens + reasoning_tokens"
+_TOKENS: Mapping[TokenClass, str] = {
+    "input": "prompt_tokens - cached_tokens - image_tokens",
+    "cached": "cached_tokens",
+    "image": "image_tokens",
+    "output": "output_tokens",
+    "reasoning": "reasoning_tokens",
+}
+_UNPRICED_TICKS = " - ".join(("cost_ticks", *COST_COLUMNS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,54 +198,49 @@ def _step_of(question: Question, period: int) -> int:
 
 
 def _explore(snapshot: Snapshot, question: Question, starts: tuple[int, ...]) -> Explored:
-    groups: dict[str, _Steps] = defaultdict(lambda: defaultdict(lambda: NOTHING))
-    totals = NOTHING
-    for group, period, figures in _figures(snapshot, question):
+    totals, groups, metered = NOTHING, dict[str, Figures](), dict[str, set[str]]()
+    for told, group, figures in _figures(snapshot, question):
         totals += figures
         if group is not None:
-            groups[group][_step_of(question, period)] += figures
-    rows = [(group, sum(by_step.values(), NOTHING)) for group, by_step in groups.items()]
+            groups[group] = groups.get(group, NOTHING) + figures
+            metered.setdefault(group, set()).add(told)
+    rows = [row for row in groups.items() if row[1] != NOTHING]
     rows.sort(key=lambda row: (-row[1].measured(question.measure), row[0]))
-    rows = [row for row in rows if row[1] != NOTHING]
-    own = [group for group, _ in rows[:MOST_SERIES]]
-    rest = [group for group, _ in rows[MOST_SERIES:]]
-    series = [Series(group, _values(question, starts, [groups[group]])) for group in own]
-    if rest:
-        series.append(Series(None, _values(question, starts, [groups[group] for group in rest])))
     return Explored(
         since=question.first * question.period,
         until=question.end * question.period,
         steps=tuple(start * question.period for start in starts),
-        series=tuple(series),
+        series=tuple(_series(snapshot, question, starts, {group: metered[group] for group, _ in rows})),
         rows=tuple(rows),
         totals=totals,
         previous_ticks=_previous_ticks(snapshot, question),
     )
 
 
-def _values(question: Question, starts: tuple[int, ...], groups: list[_Steps]) -> tuple[int, ...]:
-    return tuple(
-        sum(by_step[start].measured(question.measure) for by_step in groups if start in by_step) for start in starts
-    )
-
-
-def _figures(snapshot: Snapshot, question: Question) -> Iterator[tuple[str | None, int, Figures]]:
-    """Group, hour or day, and figures. Where groups are classes, requests belong to none."""
+def _figures(snapshot: Snapshot, question: Question) -> Iterator[tuple[str, str | None, Figures]]:
+    """Of the whole time: what meters tell apart, the group that it belongs to, and figures. Where groups are classes,
+    requests belong to none."""
     wanted = TOKEN_CLASSES if question.token_class is None else (question.token_class,)
-    for group, period, *numbers in _rows(snapshot, question):
+    columns = COUNTS + COST_COLUMNS if _needs_classes(question) else COUNTS
+    for told, *numbers in sums(snapshot, _span(question), columns):
         if question.by == "class":
             for token_class in wanted:
-                yield token_class, period, _of_class(numbers, token_class)
+                yield told, token_class, _of_class(numbers, token_class)
             if question.token_class is None:
-                yield UNPRICED, period, Figures(cost_ticks=_unpriced(numbers))
-            yield None, period, Figures(*numbers[:3])
-            continue
-        name = question.member_of(group) if question.by == "member" else group
-        if question.token_class is None:
-            requests, failed, refused, prompt, cached, image, *others = numbers[: len(COUNTS)]
-            yield name, period, Figures(requests, failed, refused, prompt - cached - image, cached, image, *others)
+                unpriced = numbers[len(COUNTS) - 1] - sum(numbers[len(COUNTS) :])
+                yield told, UNPRICED, Figures(cost_ticks=unpriced)
+            yield told, None, Figures(*numbers[:3])
+        elif question.token_class is not None:
+            figures = Figures(*numbers[:3]) + _of_class(numbers, question.token_class)
+            yield told, _group(question, told), figures
         else:
-            yield name, period, Figures(*numbers[:3]) + _of_class(numbers, question.token_class)
+            requests, failed, refused, prompt, cached, image, *others = numbers[: len(COUNTS)]
+            figures = Figures(requests, failed, refused, prompt - cached - image, cached, image, *others)
+            yield told, _group(question, told), figures
+
+
+def _group(question: Question, told: str) -> str:
+    return question.member_of(told) if question.by == "member" else told
 
 
 def _of_class(numbers: list[int], token_class: TokenClass) -> Figures:
@@ -244,48 +251,65 @@ def _of_class(numbers: list[int], token_class: TokenClass) -> Figures:
     return Figures(0, 0, 0, *(*tokens, numbers[len(COUNTS) + place]))
 
 
-def _unpriced(numbers: list[int]) -> int:
-    return numbers[len(COUNTS) - 1] - sum(numbers[len(COUNTS) :])
+def _series(
+    snapshot: Snapshot, question: Question, starts: tuple[int, ...], groups: Mapping[str, Set[str]]
+) -> Iterator[Series]:
+    """Of the first groups, and of all others together: what these have no part in."""
+    places = {start: place for place, start in enumerate(starts)}
+    first = dict(list(groups.items())[:MOST_SERIES])
+    charts = {group: [0] * len(starts) for group in first}
+    for group, period, number in _charted(snapshot, question, first):
+        if group in charts:
+            charts[group][places[_step_of(question, period)]] += number
+    for group, values in charts.items():
+        yield Series(group, tuple(values))
+    if len(groups) > MOST_SERIES:
+        others = [-sum(values) for values in zip(*charts.values(), strict=True)]
+        column = _measured(question.measure, question.token_class)
+        for _, period, number in stepped_sums(snapshot, replace(_span(question), by=None), (column,)):
+            others[places[_step_of(question, period)]] += number
+        yield Series(None, tuple(others))
 
 
-def _rows(snapshot: Snapshot, question: Question) -> Iterator[Row]:
-    """Group, hour or day, then COUNTS, and COST_COLUMNS where they are needed, some of them apart: what is not indexed
-    yet."""
-    table, period = _table(question)
-    group = _COLUMNS.get(question.by, "organisation_id")
-    condition, values = question.meters.condition(3)
-    sums = ", ".join(f"SUM({name})" for name in (COUNTS + COST_COLUMNS if _needs_classes(question) else COUNTS))
-    yield from snapshot.rows(
-        f"SELECT {group}, {period}, {sums} FROM meters JOIN {table} ON meter_id = id"
-        f" WHERE {period} >= $1 AND {period} < $2 AND {condition} GROUP BY {group}, {period}",
-        *(question.first, question.end, *values),
-    )
-    if not _needs_classes(question):
+def _charted(snapshot: Snapshot, question: Question, groups: Mapping[str, Set[str]]) -> Iterator[tuple[str, int, int]]:
+    """Group, hour or day, and what is measured: of `groups`, where they are no classes."""
+    span = _span(question)
+    if question.by == "class":
+        columns = {str(name): _measured(question.measure, name) for name in TOKEN_CLASSES}
+        if question.measure == "cost":
+            columns[UNPRICED] = _UNPRICED_TICKS
+        for _, period, *numbers in stepped_sums(snapshot, span, tuple(columns.values())):
+            yield from ((name, period, number) for name, number in zip(columns, numbers, strict=True))
         return
-    waiting = snapshot.rows(
-        f"{SPLIT} SELECT {group}, at / {question.period} AS period, {SPLIT_SUMS} FROM meters"
-        f" JOIN split ON meter_id = id WHERE at >= $1 AND at < $2 AND {condition} GROUP BY 1, 2",
-        *(question.first * question.period, question.end * question.period, *values),
-    )
-    for name, when, *ticks in waiting:
-        yield (name, when, *(0 for _ in COUNTS), *ticks)
+    told, column = sorted(chain.from_iterable(groups.values())), _measured(question.measure, question.token_class)
+    for start in range(0, len(told), _MOST_TOLD):
+        meters = question.meters if span.by is None else question.meters.only(span.by, told[start : start + _MOST_TOLD])
+        for one, period, number in stepped_sums(snapshot, replace(span, meters=meters), (column,)):
+            yield _group(question, one), period, number
+
+
+def _span(question: Question) -> Span:
+    grain: Grain = "hour" if question.step == "hour" else "day"
+    return Span(question.meters, question.first, question.end, grain, _COLUMNS.get(question.by))
+
+
+def _measured(measure: Measure, token_class: TokenClass | None) -> str:
+    """In columns of the sums."""
+    match measure:
+        case "cost":
+            return "cost_ticks" if token_class is None else f"{token_class}_cost_ticks"
+        case "tokens":
+            return _ALL_TOKENS if token_class is None else _TOKENS[token_class]
+        case "requests":
+            return "requests"
+
+
+def _previous_ticks(snapshot: Snapshot, question: Question) -> int:
+    first, end = question.first, question.end
+    span = replace(_span(question), first=2 * first - end, end=first, by=None)
+    column = _measured("cost", question.token_class)
+    return sum(ticks for _, ticks in sums(snapshot, span, (column,)))
 
 
 def _needs_classes(question: Question) -> bool:
     return question.by == "class" or question.token_class is not None
-
-
-def _table(question: Question) -> tuple[str, str]:
-    return ("usage_hours", "hour") if question.step == "hour" else ("usage_days", "day")
-
-
-def _previous_ticks(snapshot: Snapshot, question: Question) -> int:
-    table, period = _table(question)
-    column = "cost_ticks" if question.token_class is None else f"{question.token_class}_cost_ticks"
-    condition, values = question.meters.condition(3)
-    [(ticks,)] = snapshot.rows(
-        f"SELECT COALESCE(SUM({column}), 0) FROM meters JOIN {table} ON meter_id = id"
-        f" WHERE {period} >= $1 AND {period} < $2 AND {condition}",
-        *(2 * question.first - question.end, question.first, *values),
-    )
-    return int(ticks)

@@ -1,9 +1,13 @@
 """Which meters somebody looks at: those of one organisation, of some models, keys and endpoints."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from leadline.storage.database import Database, Value
+
+# What tells meters apart.
+Column = Literal["model", "key_id", "endpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,22 @@ class MeterFilter:
     def narrows(self) -> bool:
         return bool(self.models or self.keys or self.endpoints)
 
+    @property
+    def columns(self) -> frozenset[Column]:
+        """Those that it narrows."""
+        return frozenset(column for column, _ in self._columns())
+
+    def only(self, column: Column, wanted: Iterable[str]) -> "MeterFilter":
+        """With these values of a column instead of its own."""
+        values = frozenset(wanted)
+        match column:
+            case "model":
+                return replace(self, models=values)
+            case "key_id":
+                return replace(self, keys=values)
+            case "endpoint":
+                return replace(self, endpoints=values)
+
     def condition(self, first: int) -> tuple[str, tuple[Value, ...]]:
         """SQL on the columns of `meters`, with placeholders from `$first` on, and their values."""
         parts, values = [f"organisation_id = ${first}"], [self.organisation_id]
@@ -28,10 +48,13 @@ class MeterFilter:
             values += sorted(wanted)
         return " AND ".join(parts), tuple(values)
 
-    def _columns(self) -> Iterator[tuple[str, frozenset[str]]]:
-        for column, wanted in (("model", self.models), ("key_id", self.keys), ("endpoint", self.endpoints)):
-            if wanted:
-                yield column, wanted
+    def _columns(self) -> Iterator[tuple[Column, frozenset[str]]]:
+        if self.models:
+            yield "model", self.models
+        if self.keys:
+            yield "key_id", self.keys
+        if self.endpoints:
+            yield "endpoint", self.endpoints
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,21 @@ model. Classes are charged in their order up to the request's cost, and the part
 charged at prices that are not recorded. That happens beside the index of records, not with the charge.
 """
 
-from leadline.clock import MICROSECONDS_PER_HOUR
-from leadline.storage.database import Transaction
-
 # `input` is the text of a prompt that was neither cached nor an image.
 TOKEN_CLASSES = ("input", "cached", "image", "output", "reasoning")
 COST_COLUMNS = tuple(f"{name}_cost_ticks" for name in TOKEN_CLASSES)
+# What a record counts, in the columns of the sums.
+COUNTED = {
+    "requests": "1",
+    "failed": "CASE r.status WHEN 'failed' THEN 1 ELSE 0 END",
+    "refused": "CASE r.status WHEN 'refused' THEN 1 ELSE 0 END",
+    "prompt_tokens": "r.prompt_tokens",
+    "cached_tokens": "r.cached_tokens",
+    "image_tokens": "r.image_tokens",
+    "output_tokens": "r.output_tokens",
+    "reasoning_tokens": "r.reasoning_tokens",
+    "cost_ticks": "r.cost_ticks",
+}
 
 _NULLABLE = {"cached": "cached_input", "image": "image", "reasoning": "reasoning"}
 
@@ -27,13 +36,14 @@ def _long(name: str) -> str:
     return f"COALESCE({own}{of_output}, {_short(name)})"
 
 
-def _split() -> str:
-    """`split`: meter_id, at and the ticks of each class, for every record that is not indexed yet."""
+def _fresh() -> str:
+    """`fresh`: meter_id, at, COUNTED and COST_COLUMNS of every record that is not indexed yet."""
     tokens = {name: f"r.{name}_tokens" for name in TOKEN_CLASSES}
     tokens["input"] = "(r.prompt_tokens - r.cached_tokens - r.image_tokens)"
     is_long = "p.long_context_threshold > 0 AND r.prompt_tokens >= p.long_context_threshold"
+    counted = ", ".join(f"{value} AS {name}" for name, value in COUNTED.items())
     costs = ", ".join(
-        f"{tokens[name]} * CASE WHEN {is_long} THEN {_long(name)} ELSE {_short(name)} END AS {name}"
+        f"COALESCE({tokens[name]} * CASE WHEN {is_long} THEN {_long(name)} ELSE {_short(name)} END, 0) AS {name}"
         for name in TOKEN_CLASSES
     )
     up_to = [" + ".join(TOKEN_CLASSES[: number + 1]) for number in range(len(TOKEN_CLASSES))]
@@ -42,34 +52,22 @@ def _split() -> str:
         for sum_, name in zip(up_to, TOKEN_CLASSES, strict=True)
     )
     pairs = zip(TOKEN_CLASSES[1:], TOKEN_CLASSES, strict=False)
-    parts = ", ".join(("to_input AS input", *(f"to_{name} - to_{before} AS {name}" for name, before in pairs)))
+    parts = (
+        "to_input AS input_cost_ticks",
+        *(f"to_{name} - to_{before} AS {name}_cost_ticks" for name, before in pairs),
+    )
+    counts = ", ".join(COUNTED)
     return (
-        f"WITH costs AS (SELECT r.meter_id, r.at, r.cost_ticks, {costs} FROM usage_records r"
-        " JOIN meters m ON m.id = r.meter_id JOIN prices p ON p.model = m.model AND p.effective_from ="
+        f"WITH costs AS (SELECT r.meter_id, r.at, {counted}, {costs} FROM usage_records r"
+        " JOIN meters m ON m.id = r.meter_id LEFT JOIN prices p ON p.model = m.model AND p.effective_from ="
         " (SELECT MAX(q.effective_from) FROM prices q WHERE q.model = m.model AND q.effective_from <= r.began_at)"
         " AND p.recorded_at ="
         " (SELECT MAX(q.recorded_at) FROM prices q WHERE q.model = m.model AND q.effective_from = p.effective_from)"
-        " WHERE r.cost_ticks > 0 AND r.number > (SELECT value FROM facts WHERE name = 'records_indexed')),"
-        f" bounded AS (SELECT meter_id, at, {bounded} FROM costs),"
-        f" split AS (SELECT meter_id, at, {parts} FROM bounded)"
+        " WHERE r.number > (SELECT value FROM facts WHERE name = 'records_indexed')),"
+        f" bounded AS (SELECT meter_id, at, {counts}, {bounded} FROM costs),"
+        f" fresh AS (SELECT meter_id, at, {counts}, {', '.join(parts)} FROM bounded)"
     )
 
 
-# Begins a query of what is not in the sums yet.
-SPLIT = _split()
-SPLIT_SUMS = ", ".join(f"SUM({name})" for name in TOKEN_CLASSES)
-
-
-def add_costs(transaction: Transaction) -> None:
-    """Add what the records that are not indexed yet cost by class to the sums of their hours and days."""
-    query = f"{SPLIT} SELECT meter_id, at / {MICROSECONDS_PER_HOUR}, {SPLIT_SUMS} FROM split GROUP BY 1, 2"
-    hours = list(transaction.rows(query))
-    if hours:
-        transaction.write_many(_add_to("usage_hours", "hour"), hours)
-        days = [(meter_id, hour // 24, *ticks) for meter_id, hour, *ticks in hours]
-        transaction.write_many(_add_to("usage_days", "day"), days)
-
-
-def _add_to(table: str, period: str) -> str:
-    added = ", ".join(f"{name} = {name} + ${number}" for number, name in enumerate(COST_COLUMNS, 3))
-    return f"UPDATE {table} SET {added} WHERE meter_id = $1 AND {period} = $2"
+# Begins a query of what is not in all sums yet.
+FRESH = _fresh()

@@ -9,7 +9,7 @@ import msgspec
 
 from leadline.chat.events import Usage
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
-from leadline.ledger.token_costs import add_costs
+from leadline.ledger.token_costs import COST_COLUMNS, COUNTED, FRESH
 from leadline.storage.database import Database, DatabaseUnusable, Row, Transaction, Write
 
 Status = Literal["finished", "interrupted", "failed", "refused"]
@@ -25,7 +25,7 @@ _ENDED = (
     *("began_at", "at", "status", "error", "streamed", *_TOKENS, "cost_ticks", "first_token_milliseconds"),
     "total_milliseconds",
 )
-COUNTS = ("requests", "failed", "refused", *_TOKENS, "cost_ticks")
+COUNTS = tuple(COUNTED)
 # In the order of the numbers by which the index of records knows them.
 LOG_STATUSES: tuple[LogStatus, ...] = get_args(LogStatus)
 RATE_LIMITED = ("rate_limited", "credits_held")
@@ -132,11 +132,32 @@ def _placeholders(count: int) -> str:
 
 
 def _add_to(table: str, period: str) -> str:
-    added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in COUNTS)
     return (
         f"INSERT INTO {table} (meter_id, {period}, {', '.join(COUNTS)}) VALUES ({_placeholders(2 + len(COUNTS))})"
-        f" ON CONFLICT (meter_id, {period}) DO UPDATE SET {added}"
+        f" ON CONFLICT (meter_id, {period}) DO UPDATE SET {_added(table, COUNTS)}"
     )
+
+
+def _add_costs_to(table: str, period: str) -> str:
+    added = ", ".join(f"{name} = {name} + ${number}" for number, name in enumerate(COST_COLUMNS, 3))
+    return f"UPDATE {table} SET {added} WHERE meter_id = $1 AND {period} = $2"
+
+
+def _add_to_sides(table: str, period: str) -> str:
+    """What a meter counted, to the sums of its model, its key and its endpoint."""
+    columns = (*COUNTS, *COST_COLUMNS)
+    values = ", ".join(f"${number}" for number in range(2, 3 + len(columns)))
+    return (
+        f"INSERT INTO {table} (organisation_id, side, name, {period}, {', '.join(columns)})"
+        " SELECT m.organisation_id, s.side, CASE s.side WHEN 'model' THEN m.model WHEN 'key' THEN m.key_id"
+        f" ELSE m.endpoint END, {values} FROM meters m CROSS JOIN"
+        " (SELECT 'model' AS side UNION ALL SELECT 'key' UNION ALL SELECT 'endpoint') s WHERE m.id = $1"
+        f" ON CONFLICT (organisation_id, side, name, {period}) DO UPDATE SET {_added(table, columns)}"
+    )
+
+
+def _added(table: str, columns: Sequence[str]) -> str:
+    return ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in columns)
 
 
 # Of `usage_records r` and `meters m`.
@@ -148,6 +169,10 @@ _INSERT_RECORD = (
 )
 _ADD_HOURS = _add_to("usage_hours", "hour")
 _ADD_DAYS = _add_to("usage_days", "day")
+_FRESH_HOURS = (
+    f"{FRESH} SELECT meter_id, at / {MICROSECONDS_PER_HOUR},"
+    f" {', '.join(f'SUM({name})' for name in (*COUNTS, *COST_COLUMNS))} FROM fresh GROUP BY 1, 2"
+)
 _KEEP_SINCE = "UPDATE facts SET value = $1 WHERE name = 'records_kept_since' AND value < $1"
 _DELETE_RECORD_OF = "DELETE FROM records_of WHERE organisation_id = $1 AND request_id = $2 AND number = $3"
 # Where the newest records were deleted, their numbers are given anew.
@@ -226,9 +251,10 @@ class UsageBook:
 
 
 def index_records(transaction: Transaction, _: Sequence[None]) -> None:
-    """Note whose records were written since the last time, how they ended, and what their tokens cost by class. A
-    request that was run again, as one of a batch can be, is found by its newest record."""
-    add_costs(transaction)
+    """Note whose records were written since the last time, how they ended, and what their tokens cost by class, and add
+    them to the sums of whole models, keys and endpoints. A request that was run again, as one of a batch can be, is
+    found by its newest record."""
+    _add_fresh(transaction)
     transaction.write(
         Write(
             "INSERT INTO records_of (organisation_id, request_id, number, meter_id, outcome)"
@@ -249,6 +275,15 @@ def index_records(transaction: Transaction, _: Sequence[None]) -> None:
             " WHERE name = 'records_indexed'"
         )
     )
+
+
+def _add_fresh(transaction: Transaction) -> None:
+    hours = list(transaction.rows(_FRESH_HOURS))
+    days = [(meter_id, hour // 24, *numbers) for meter_id, hour, *numbers in hours]
+    for period, rows in (("hour", hours), ("day", days)):
+        costs = [(*row[:2], *row[2 + len(COUNTS) :]) for row in rows if any(row[2 + len(COUNTS) :])]
+        transaction.write_many(_add_costs_to(f"usage_{period}s", period), costs)
+        transaction.write_many(_add_to_sides(f"usage_{period}s_by", period), rows)
 
 
 def record_of(row: Row) -> UsageRecord:

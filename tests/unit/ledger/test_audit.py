@@ -9,6 +9,7 @@ from leadline.chat.events import Usage
 from leadline.ledger.audit import Audit, audit
 from leadline.ledger.books import ENTRY_COLUMNS, digest_after
 from leadline.ledger.ledger import Ledger
+from leadline.ledger.token_costs import COST_COLUMNS
 from leadline.ledger.usage import COUNTS
 from leadline.money import Ticks
 from leadline.storage.database import Database, Write
@@ -24,6 +25,7 @@ RECORD = (
     "INSERT INTO usage_records SELECT 9, 'r3', meter_id, began_at, at, '{status}', '', 0, 0, 0, 0, 0, 0, {cost}, NULL,"
     " 0 FROM usage_records WHERE request_id = 'r1'"
 )
+TABLES = ("usage_records", "usage_hours", "usage_days", "usage_hours_by", "usage_days_by")
 GROUP = f"org_alice, key-1, mock, /v1/chat/completions, day {NOON // DAY}"
 HOURS, RECORDS = f"I8: hours and days differ for {GROUP}", f"I8: records and days differ for {GROUP}"
 
@@ -286,6 +288,24 @@ async def test_a_sum_that_is_gone_is_found(broken: Broken, database_path: Path, 
     assert HOURS in await broken()
 
 
+@pytest.mark.parametrize("column", [*COUNTS, *COST_COLUMNS])
+@pytest.mark.parametrize(("table", "other"), [("usage_days_by", "meters"), ("usage_hours_by", "hours")])
+async def test_a_sum_of_a_side_that_differs_from_its_meters_or_hours_is_found(
+    broken: Broken, database_path: Path, table: str, other: str, column: str
+) -> None:
+    plant(database_path, f"UPDATE {table} SET {column} = {column} + 1 WHERE side = 'key'")
+
+    assert f"I8: {other} and days differ for key key-1 of org_alice, day {NOON // DAY}" in await broken()
+
+
+async def test_a_charge_that_is_not_indexed_yet_is_in_order(books: Ledger, broken: Broken) -> None:
+    running = hold(20, name=id_at(NOON))
+    books.reserve(running)
+    await books.settle(running, finished(running, 10))
+
+    assert await broken() == ()
+
+
 CHANGES = {
     "number": "number + 10",
     "id": "id || 'x'",
@@ -373,7 +393,7 @@ async def test_a_charge_that_was_wiped_out_everywhere_is_found_by_the_chain_alon
     plant(
         database_path,
         "DELETE FROM entries WHERE number = 2",
-        *(f"DELETE FROM {table}" for table in ("usage_records", "usage_hours", "usage_days")),
+        *(f"DELETE FROM {table}" for table in TABLES),
         MOVE.format(30),
     )
 

@@ -4,7 +4,6 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import astuple
-from itertools import chain
 from typing import Any
 
 import pytest
@@ -79,7 +78,12 @@ def added(explored: Explored) -> Figures:
     return sum((figures for _, figures in explored.rows), Figures())
 
 
-@given(steps=STEPS, questions=st.lists(QUESTIONS, min_size=4, max_size=4), indexed=st.booleans())
+@given(
+    steps=STEPS,
+    questions=st.lists(QUESTIONS, min_size=4, max_size=4),
+    # Whether records are indexed before each question, and how many groups have a series of their own.
+    how=st.tuples(st.booleans(), st.sampled_from((1, MOST_SERIES))),
+)
 @settings(
     # Each example waits for the disk, often.
     max_examples=settings().max_examples * 3 // 10,
@@ -90,8 +94,10 @@ def test_chart_and_table_of_any_history_add_up_to_the_ledger(
     monkeypatch: pytest.MonkeyPatch,
     steps: Sequence[tuple[Any, ...]],
     questions: Sequence[Question],
-    indexed: bool,
+    how: tuple[bool, int],
 ) -> None:
+    indexed, most_series = how
+
     async def test() -> None:
         history = await History.opened(tmp_path_factory.mktemp("history") / f"{uuid.uuid4().hex}.db")
         await history.play(steps)
@@ -103,8 +109,10 @@ def test_chart_and_table_of_any_history_add_up_to_the_ledger(
             of_rows = added(explored)
             assert astuple(of_rows)[3:] == astuple(expected)[3:]
             assert question.by == "class" or of_rows == expected
-            charted = sum(chain.from_iterable(series.values for series in explored.series))
-            assert charted == of_rows.measured(question.measure)
+            charted = [(series.group, sum(series.values)) for series in explored.series]
+            measured = [(group, figures.measured(question.measure)) for group, figures in explored.rows]
+            others = sum(number for _, number in measured[most_series:])
+            assert charted == measured[:most_series] + [(None, others)] * (len(measured) > most_series)
             assert all(len(series.values) == len(explored.steps) for series in explored.series)
         for by in ("model", "class"):
             whole = await explorer.explore(Question(ALICE, MIDNIGHT, NOON + 3000 * DAY, by=by, step="month"))
@@ -113,6 +121,8 @@ def test_chart_and_table_of_any_history_add_up_to_the_ledger(
 
     with monkeypatch.context() as patch:
         patch.setattr("leadline.ledger.explorer.MOST_STEPS", {"hour": 10**4, "day": 10**4, "month": 10**4})
+        patch.setattr("leadline.ledger.explorer.MOST_SERIES", most_series)
+        patch.setattr("leadline.ledger.explorer._MOST_TOLD", 1)
         if not indexed:
             patch.setattr("leadline.ledger.explorer.index_records", lambda *_: None)
         asyncio.run(test())
