@@ -124,12 +124,14 @@ class FilesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`url` and the keys belong to remote kinds; `weights` (a pulled model's name, or a GGUF file) and what follows to
-    `llamacpp`. `projector` is the GGUF file that makes the model see; absent: the one that it was pulled with. 0 leaves
+    embedded ones: `llamacpp`, `openvino`, and `auto`, which takes the faster of both that can run the model.
+    `prefix_reuse` is `openvino`'s: whether it uses prompts again, while one organisation alone uses the model.
+    `projector` is the GGUF file that makes the model see; absent: the one that it was pulled with. 0 leaves
     the choice to the engine. A model is loaded at the start or on demand. While it loads, requests wait
     `load_wait_seconds` (absent: 0 where it is loaded at the start, else 60). `unload_after_seconds` 0: never."""
 
     name: str
-    kind: Literal["llamacpp", "openai", "vllm"]
+    kind: Literal["auto", "llamacpp", "openvino", "openai", "vllm"]
     url: str | None = None
     api_key: str | None = None
     api_key_env: str | None = None
@@ -141,6 +143,12 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load: Literal["start", "demand"] = "start"
     load_wait_seconds: Annotated[int, msgspec.Meta(ge=0, le=600)] | None = None
     unload_after_seconds: NotNegative = 0
+    prefix_reuse: bool = True
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it runs here, in a child of ours."""
+        return self.kind in ("auto", "llamacpp", "openvino")
 
 
 class HubSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,7 +158,7 @@ class HubSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Embedded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What all engines of kind `llamacpp` share. `memory_megabytes` bounds what they take together; 0: four fifths of
+    """What all embedded engines share. `memory_megabytes` bounds what they take together; 0: four fifths of
     the machine's memory."""
 
     memory_megabytes: NotNegative = 0
@@ -365,13 +373,13 @@ def _check(config: Config) -> None:
 
 
 def _check_engine(engine: EngineSection) -> None:
-    if engine.kind == "llamacpp" and engine.url is not None:
-        raise ConfigurationError(f"engine {engine.name!r} is embedded (llamacpp) and takes no url.")
-    if engine.kind != "llamacpp" and not re.match(r"https?://[^/]+", engine.url or ""):
+    if engine.embedded and engine.url is not None:
+        raise ConfigurationError(f"engine {engine.name!r} is embedded ({engine.kind}) and takes no url.")
+    if not engine.embedded and not re.match(r"https?://[^/]+", engine.url or ""):
         raise ConfigurationError(f"engine {engine.name!r} needs a url such as http://127.0.0.1:8000/v1.")
-    if engine.kind != "llamacpp" and engine.weights is not None:
+    if not engine.embedded and engine.weights is not None:
         raise ConfigurationError(f"engine {engine.name!r} is remote and takes no weights.")
-    if engine.kind != "llamacpp" and engine.projector is not None:
+    if not engine.embedded and engine.projector is not None:
         raise ConfigurationError(f"engine {engine.name!r} is remote and takes no projector.")
 
 

@@ -66,6 +66,7 @@ def test_no_module_is_dead():
     entries = {
         "leadline.__main__",
         "leadline.engines.llamacpp.child",
+        "leadline.engines.openvino.child",
         "leadline.weights.fetch",
         "leadline.images.child",
     }

@@ -7,7 +7,13 @@ from leadline.administration.models import sections
 from leadline.config import EngineSection
 from leadline.engines.engine import NOT_STARTED, EngineStatus, Loadable
 
-_KINDS = {"llamacpp": "llama.cpp, embedded", "vllm": "vLLM", "openai": "OpenAI-compatible server"}
+_KINDS = {
+    "auto": "embedded, the engine chosen by the model",
+    "llamacpp": "llama.cpp, embedded",
+    "openvino": "OpenVINO GenAI, embedded",
+    "vllm": "vLLM",
+    "openai": "OpenAI-compatible server",
+}
 # What the configuration says of an engine beside its name and kind, in words. Its keys are not among them.
 _CHOSEN = {
     "url": "URL",
@@ -73,7 +79,7 @@ def engine_facts(instance: Instance) -> list[EngineFacts]:
 
 def _settings(section: EngineSection) -> tuple[tuple[str, str], ...]:
     chosen = [(label, str(value)) for name, label in _CHOSEN.items() if (value := getattr(section, name))]
-    if section.kind == "llamacpp":
+    if section.embedded:
         chosen.append(("Loads", "when the server starts" if section.load == "start" else "at its first request"))
         after = section.unload_after_seconds
         chosen.append(("Unloads", f"after {after:,} s without a request" if after else "only for another engine"))

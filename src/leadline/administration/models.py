@@ -15,13 +15,16 @@ import msgspec
 from leadline.catalog.catalog import Catalog, build_catalog
 from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, ConfigurationError, EngineSection, ModelSection, PriceSection, load
-from leadline.engines.embedded.engine import Provide
+from leadline.engines.embedded.chosen import ChosenEngine
+from leadline.engines.embedded.engine import EmbeddedEngine, Provide
 from leadline.engines.embedded.loader import Policy
 from leadline.engines.embedded.memory import Memory
-from leadline.engines.embedded.model import Projector, Settings, Weights
+from leadline.engines.embedded.model import Build, Projector, Settings, Weights
 from leadline.engines.engine import Engine
 from leadline.engines.format.template import ChatTemplate, TemplateUnusable, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine
+from leadline.engines.openvino import model as openvino
+from leadline.engines.openvino.engine import OpenVinoEngine
 from leadline.engines.upstream.engine import UpstreamEngine
 from leadline.errors import InvalidRequest
 from leadline.weights.gguf import Description, describe
@@ -99,13 +102,13 @@ def engine_maker(config: Config, store: Store, watch: Watch = lambda *_: None) -
 def share_cores(engines: Iterable[Engine], beside: Sequence[EngineSection]) -> None:
     """Tell the embedded engines of those that run beside them."""
     for engine in engines:
-        if isinstance(engine, LlamaCppEngine):
+        if isinstance(engine, EmbeddedEngine | ChosenEngine):
             engine.share_cores(shares=_crowded(beside))
 
 
 def _crowded(engines: Sequence[EngineSection]) -> bool:
     """Whether the embedded ones have more threads than there are cores."""
-    return sum(_threads(section) for section in engines if section.kind == "llamacpp") > _usable_cores()
+    return sum(_threads(section) for section in engines if section.embedded) > _usable_cores()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ class _Shared:
 
 
 def _engine(section: EngineSection, shared: _Shared) -> Engine:
-    if section.kind != "llamacpp":
+    if not section.embedded:
         assert section.url is not None, "checked with the configuration"
         return UpstreamEngine(section.name, section.kind, section.url.rstrip("/"), _api_key(section))
     settings = Settings(
@@ -136,7 +139,48 @@ def _engine(section: EngineSection, shared: _Shared) -> Engine:
         shared.watch(wanted, Progress("loading", done_bytes, total_bytes))
 
     provide = _provider(wanted, section.projector, shared)
-    return LlamaCppEngine(section.name, provide, settings, loading, _policy(section), shared.memory)
+    asked = (section.name, provide, settings, loading, _policy(section), shared.memory)
+    llamacpp = LlamaCppEngine(*asked)
+    match section.kind:
+        case "openvino" if not openvino.installed():
+            raise ConfigurationError(
+                f"engine {section.name!r} is of the kind openvino, which is not installed: pip install "
+                "'leadline[openvino]'."
+            )
+        case "openvino":
+            able = (section.name, _able(provide), *asked[2:])
+            return OpenVinoEngine(*able, reuses=section.prefix_reuse)
+        case "auto":
+            return ChosenEngine(
+                section.name, llamacpp, lambda weights: _chosen(weights, llamacpp, reuses=section.prefix_reuse)
+            )
+        case _:
+            return llamacpp
+
+
+def _able(provide: Provide) -> Provide:
+    """WeightsUnusable where OpenVINO GenAI cannot run them."""
+
+    async def provide_able(tell: Callable[[str], None]) -> Weights:
+        weights = await provide(tell)
+        if why := openvino.why_not(weights):
+            raise WeightsUnusable(f"OpenVINO GenAI cannot run {weights.path.name}: it {why}. Use the kind llamacpp.")
+        return weights
+
+    return provide_able
+
+
+def _chosen(weights: Weights, llamacpp: LlamaCppEngine, *, reuses: bool) -> EmbeddedEngine:
+    """The engine that runs these weights best: OpenVINO GenAI where it is here and can, else llama.cpp."""
+    why = openvino.why_not(weights) if openvino.installed() else "the package openvino-genai is not installed"
+    _log.info("engine chosen", extra={"engine": llamacpp.name, "kind": "llamacpp" if why else "openvino", "why": why})
+
+    async def provide(_tell: Callable[[str], None]) -> Weights:
+        return weights
+
+    one = llamacpp
+    asked = (one.name, provide, one.settings, one.loading, one.policy, one.memory)
+    return LlamaCppEngine(*asked) if why else OpenVinoEngine(*asked, reuses=reuses)
 
 
 def _threads(section: EngineSection) -> int:
@@ -175,6 +219,7 @@ def _provider(wanted: str, projector: str | None, shared: _Shared) -> Provide:
             *(store.size_bytes(path), description.make.cache_bytes),
             embeds=description.make.embeds,
             projector=await asyncio.to_thread(_projector, store, path, projector, description),
+            build=Build(description.make.architecture, description.make.tokenizer, description.make.tensors),
         )
 
     return provide

@@ -4,6 +4,7 @@
 
 import math
 import mmap
+import re
 import struct
 from array import array
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ _STRING, _ARRAY = 8, 9
 # Struct formats of the plain value types by their number.
 _PLAIN = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _LENGTH = struct.Struct("<Q")
+_LAYER = re.compile(r"^blk\.\d+\.")
 
 # Kinds of token (llama.cpp, llama_token_type).
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
@@ -72,6 +74,9 @@ class Make:
     pooling: Pooling | None = None
     # Of which family a projector is.
     projector: str | None = None
+    # How texts become tokens, and what the weights are made of: names without the layer's number, and types by number.
+    tokenizer: str | None = None
+    tensors: frozenset[tuple[str, int]] = frozenset()
 
     @property
     def embeds(self) -> bool:
@@ -128,11 +133,11 @@ def describe(path: Path) -> Description:
             adds_bos=_adds_bos(said),
             special_tokens=_special(vocabulary, kinds if isinstance(kinds, array) else array("i")),
             vocabulary_tokens=len(vocabulary),
-            make=_make(said, 0 if _number(said, "split.count") > 1 else reader.parameters()),
+            make=_make(said, *((0, frozenset()) if _number(said, "split.count") > 1 else reader.tensors())),
         )
 
 
-def _make(said: dict[str, object], parameters: int) -> Make:
+def _make(said: dict[str, object], parameters: int, tensors: frozenset[tuple[str, int]]) -> Make:
     architecture = _text(said, "general.architecture")
     file_type, pooling = said.get("general.file_type"), _number(said, f"{architecture}.pooling_type")
     return Make(
@@ -140,7 +145,8 @@ def _make(said: dict[str, object], parameters: int) -> Make:
         _QUANTISATIONS.get(file_type) if isinstance(file_type, int) else None,
         *(parameters, _cache_bytes(said, architecture)),
         _POOLINGS.get(pooling),
-        _text(said, "clip.projector_type"),
+        *(_text(said, "clip.projector_type"), _text(said, "tokenizer.ggml.model")),
+        tensors=tensors,
     )
 
 
@@ -242,18 +248,19 @@ class _Reader:
             [kind] = self._plain("I")
             yield key.decode(), kind
 
-    def parameters(self) -> int:
-        """The numbers in all tensors; they are listed after the entries."""
+    def tensors(self) -> tuple[int, frozenset[tuple[str, int]]]:
+        """The numbers in all tensors, and the tensors as `Make` tells them; they are listed after the entries."""
         [count] = _LENGTH.unpack_from(self._data, 8)
-        total = 0
+        total, found = 0, set()
         for _ in range(count):
-            self._string(_LONGEST_KEY_BYTES)
+            name = _LAYER.sub("", self._string(_LONGEST_KEY_BYTES).decode())
             [dimensions] = self._plain("I")
             if dimensions > _MOST_DIMENSIONS:
                 raise ValueError
             total += math.prod(self._plain(f"{dimensions}Q"))
-            self._plain("IQ")
-        return total
+            [kind, _] = self._plain("IQ")
+            found.add((name, kind))
+        return total, frozenset(found)
 
     def value(self, kind: int) -> object:
         """The next value. Of arrays, strings and 32-bit numbers are read; others are passed over."""

@@ -37,7 +37,7 @@ def test_a_file_describes_its_model(file: Path):
         adds_bos=True,
         special_tokens=("</s>", "<end_of_turn>", "<s>", "<tool_call>", "<unk>", "[INST]"),
         vocabulary_tokens=len(TOKENS),
-        make=Make("Tiny", "llama", "Q4_K_M", 0, cache_bytes=2 * 3 * 2 * (16 + 16)),
+        make=Make("Tiny", "llama", "Q4_K_M", 0, cache_bytes=2 * 3 * 2 * (16 + 16), tokenizer="llama"),
     )
     assert context_tokens(file) == 4096
 

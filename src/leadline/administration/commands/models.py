@@ -86,7 +86,7 @@ async def _weights(instance: Instance, section: ModelSection) -> Result | None:
     engines, _ = sections(instance.config)
     engine = next(one for one in engines if one.name == section.engine)
     store = Store(instance.data / "models")
-    if engine.kind != "llamacpp":
+    if not engine.embedded:
         return None
     try:
         path = await asyncio.to_thread(store.resolve, engine.weights or DEFAULT.name)

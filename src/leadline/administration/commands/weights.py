@@ -43,7 +43,7 @@ CHANGES: dict[str, Command] = {"models rm": remove_weights}
 
 
 def _uses(store: Store, engine: EngineSection, path: Path) -> bool:
-    if engine.kind != "llamacpp":
+    if not engine.embedded:
         return False
     try:
         own = store.resolve(engine.weights or DEFAULT.name)

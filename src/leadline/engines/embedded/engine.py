@@ -21,7 +21,7 @@ from leadline.engines.embedded.model import Settings, Weights
 from leadline.engines.embedded.room import Room
 from leadline.engines.embedded.supervisor import Child, Supervisor, resident_bytes
 from leadline.engines.embedded.suspects import Suspects
-from leadline.engines.engine import EngineStatus, Use
+from leadline.engines.engine import EngineStatus, ModelFacts, Token, Use
 from leadline.engines.format.forms import is_forced, offered_tools
 from leadline.engines.format.marks import Piece
 from leadline.engines.format.template import ChatTemplate
@@ -137,6 +137,14 @@ class EmbeddedEngine(ABC):
         return self._run_again(request, self._embed)
 
     @abstractmethod
+    def facts(self, model: str) -> ModelFacts:
+        """See `Engine.facts`."""
+
+    @abstractmethod
+    async def tokenize(self, model: str, text: str) -> tuple[Token, ...]:
+        """See `Engine.tokenize`."""
+
+    @abstractmethod
     def _program(self, weights: Weights) -> tuple[str, dict[str, Any]]:
         """The module that the child runs, and its settings."""
 
@@ -231,6 +239,7 @@ class EmbeddedEngine(ABC):
         return template.render(shown, thinking=request.thinks if told else None)
 
     def _not_ready(self) -> Unavailable:
+        """Why nothing runs now."""
         return Unavailable(f"The engine {self.name} is not ready: {self._loader.status.detail}. Try again in a moment.")
 
     async def _child_after(self, lost: Child | None) -> None:
@@ -242,7 +251,7 @@ class EmbeddedEngine(ABC):
             raise Unavailable(f"The engine {self.name} did not come back in time. Try again in a moment.") from None
 
     async def _run(self) -> None:
-        self._weights = weights = await self._provided()
+        self._weights = weights = await self.find_weights()
         self.settings = self.settings.within(weights)
         await self._loader.keep(self._need_bytes(weights))
 
@@ -268,7 +277,7 @@ class EmbeddedEngine(ABC):
             self._child = None
             self._disconnect()
 
-    async def _provided(self) -> Weights:
+    async def find_weights(self) -> Weights:
         """The weights; tried again where they cannot be had, since somebody may bring them meanwhile."""
         while True:
             try:

@@ -18,6 +18,16 @@ class Projector:
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """How a model is made: the names that its file has for its architecture and its tokenizer, and its tensors: names
+    without the layer's number, and their types by GGUF's number. A file that is one of several does not say."""
+
+    architecture: str | None = None
+    tokenizer: str | None = None
+    tensors: frozenset[tuple[str, int]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
     """A GGUF file, or the first of the files that it was split into. `digest` is its sha256; `context_tokens` what the
     model was trained for; `template` how it reads a chat; `cache_bytes` what a token takes in the engine's cache. One
@@ -31,6 +41,7 @@ class Weights:
     cache_bytes: int = 0
     embeds: bool = False
     projector: Projector | None = None
+    build: Build = Build()
 
     @property
     def all_bytes(self) -> int:

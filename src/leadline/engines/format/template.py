@@ -20,6 +20,13 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+# What models write where their turn ends, whatever their file calls its end.
+_ENDS = frozenset(
+    (
+        *("<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|return|>"),
+        *("<end_of_turn>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "<|EOT|>", "<EOT>", "</s>"),
+    )
+)
 # A prompt may have so many characters for each byte of its request, and so many besides.
 _CHARACTERS_PER_BYTE = 16
 _CHARACTERS_BESIDES = 64 * 1024
@@ -46,6 +53,12 @@ class Vocabulary:
     adds_bos: bool = False
     special: tuple[str, ...] = ()
     tokens: int = 0
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The special tokens that end an answer: the token of the end, and those that are known to end a turn."""
+        known = tuple(text for text in self.special if text in _ENDS)
+        return known if self.eos is None or self.eos in known else (*known, self.eos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,10 @@ class ChatTemplate:
         self._markable, self._glues = self._try_marks()
         self._glues = self._glues or any(word in source for word in _REWRITES)
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._vocabulary
+
     def render(self, request: ChatRequest, *, thinking: bool | None = None) -> tuple[Piece, ...]:
         """The prompt of `request`. `thinking` turns it on or off where the model can; None leaves it to the template.
         InvalidRequest where the template does not take the conversation. Images are places in it (`places.py`)."""
@@ -103,6 +120,10 @@ class ChatTemplate:
         if not self._guard.count(text):
             return (Piece(begun + text, special=True),)
         return (*((Piece(begun, special=True),) if begun else ()), *self._guard.plain(text))
+
+    def plain_text(self, text: str) -> tuple[Piece, ...]:
+        """`text` as it stands, with nothing before it."""
+        return tuple(self._guard.plain(text))
 
     def as_text(self, pieces: tuple[Piece, ...]) -> str:
         """A rendered prompt for an engine that takes it as one text in which all special tokens count: users' are
