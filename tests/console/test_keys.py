@@ -333,3 +333,30 @@ def test_a_form_that_is_sent_as_it_came_changes_no_scope(
     if "none" in scopes["endpoints"]:
         mixed = alice.post(f"/keys/{before.id}", {"name": "scoped", "endpoints": ["none", "chat"]})
         assert (mixed.status_code, "stands alone" in mixed.text) == (400, True)
+
+
+def test_the_form_offers_ninety_days_and_the_list_shows_two_weeks(server: ScriptedServer, alice: Visitor) -> None:
+    form = alice.get("/keys/new").text
+    for _ in range(3):
+        answer(server, server.api_key)
+
+    assert '<option value="90d" selected>' in form
+    assert 'aria-label="3 requests in 14 days"' in alice.get("/keys").text
+
+
+def test_keys_that_are_wider_than_they_need_to_be_are_told_with_the_reason(
+    server: ScriptedServer, alice: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(alice, "bounded", cap="5", expires="365d")
+    create(alice, "endless", cap="5", expires="")
+    today = server.instance.keys.clock
+    said = text_of(alice.get("/keys?show=attention"))
+    monkeypatch.setattr(server.instance.keys, "clock", lambda: today() + 31 * 86_400_000_000)
+    alice = Visitor(server).sign_in(EMAIL, "correct horse")
+    later = text_of(alice.get("/keys?show=attention"))
+    alice.close()
+
+    assert "bounded" not in said
+    assert re.search(r"endless ll_\S+ Never expires", said)
+    assert re.search(r"first-key ll_\S+ No spend cap Never expires", said)
+    assert re.search(r"bounded ll_\S+ Unused for 30 days", later)

@@ -301,3 +301,20 @@ def test_codes_cannot_be_tried_one_after_the_other(server: ScriptedServer) -> No
 
     assert statuses[0] == 401
     assert statuses[-1] == 429
+
+
+def test_where_domains_are_named_nobody_else_signs_up(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    text = '[accounts]\nsign_up = "open"\nemail_domains = ["northwind.example", "north.example"]\n'
+    (tmp_path / "data" / "leadline.toml").write_text(text, "utf-8")
+    server = ScriptedServer(tmp_path / "data")
+    [bob] = visitors(server, 1)
+    emails = ("bob@elsewhere.example", "bob@northwind.example.evil.example", "bob@sub.north.example", NEW)
+    answers = [bob.post("/signup", signing_up(email)) for email in emails]
+    sent = [mail.to for mail in mails(server)]
+    bob.close()
+    server.stop()
+
+    assert [one.status_code for one in answers] == [400, 400, 400, 200]
+    assert "northwind.example or north.example" in text_of(answers[0])
+    assert sent == [NEW]

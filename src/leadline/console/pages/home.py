@@ -2,6 +2,7 @@
 
 from starlette.responses import Response
 
+from leadline.console.attention import news
 from leadline.console.page import Page
 from leadline.console.snippets import Ask, snippets
 from leadline.console.visit import Guest, Visit
@@ -17,7 +18,7 @@ async def show_home(visit: Visit) -> Response:
     instance, organisation_id = visit.instance, visit.organisation_id
     keys = [key for key in instance.keys.of(organisation_id) if key.revoked_at is None]
     used = any(instance.keys.last_used_at(key.id) is not None for key in keys)
-    models = visit.models
+    models, day = visit.models, await last_day(instance.database, organisation_id, instance.keys.clock())
     steps = [
         (True, "Account", f"You are signed in as {visit.user.email}.", "/settings"),
         (visit.balance.available_ticks > 0, "Credits", "Requests are paid from them, ahead.", "/billing"),
@@ -28,7 +29,8 @@ async def show_home(visit: Visit) -> Response:
         "home.html",
         steps=steps,
         done=all(done for done, *_ in steps),
-        day=await last_day(instance.database, organisation_id, instance.keys.clock()),
+        day=day,
+        news=news(visit, day),
         models=models,
         programs=[(one.name, one.code) for one in snippets(Ask(visit.model), visit.host)],
     )

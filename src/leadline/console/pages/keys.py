@@ -11,6 +11,7 @@ from leadline.accounts.api_key import ENDPOINTS, NO_LIMIT, NONE, ApiKey, KeyOpti
 from leadline.accounts.keys import KeyUse
 from leadline.administration.commands.keys import chosen_options, key_name, overlap_of
 from leadline.clock import MICROSECONDS_PER_DAY
+from leadline.console.attention import EXPIRES_SOON_DAYS, needs
 from leadline.console.page import Page
 from leadline.console.snippets import KEY_VARIABLE, Ask, snippets
 from leadline.console.visit import Visit
@@ -35,8 +36,8 @@ _EXPIRIES = (("30d", "In 30 days"), ("90d", "In 90 days"), ("365d", "In a year")
 _PERIODS = (("month", "a month"), ("week", "a week"), ("day", "a day"))
 _OVERLAPS = (("0s", "Stop it at once"), ("1h", "One hour"), ("24h", "24 hours"), ("7d", "Seven days"))
 _LIMITS = ("requests_per_second", "requests_per_minute", "tokens_per_minute", "concurrent_requests")
-_SHOWN = ("active", "disabled", "revoked", "all")
-_EXPIRES_SOON = 7 * MICROSECONDS_PER_DAY
+_SHOWN = ("active", "attention", "disabled", "revoked", "all")
+_EXPIRES_SOON = EXPIRES_SOON_DAYS * MICROSECONDS_PER_DAY
 # A new secret waits so long for its page.
 _SECRET, _SECRET_SECONDS = "secret", 300
 _REQUESTS_LOOKED_AT = 200
@@ -45,7 +46,8 @@ _NO_SPARK = KeySpark((0,) * 14, (0,) * 14)
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key as the list shows it. `spent_ticks` are those of its cap's period, or of this month."""
+    """A key as the list shows it. `spent_ticks` are those of its cap's period, or of this month; `needs` say why to
+    look at it."""
 
     key: ApiKey
     state: State
@@ -53,6 +55,7 @@ class KeyRow:
     spent_ticks: int
     last_use: KeyUse | None
     soon: bool
+    needs: tuple[str, ...]
 
     @property
     def percent(self) -> int | None:
@@ -183,9 +186,8 @@ async def _list(visit: Visit, form: dict[str, Any] | None = None, wrong: dict[st
     show, text = visit.query("show") or "active", visit.query("q")
     show = show if show in _SHOWN else "active"
     rows = await _rows(visit)
-    counts = {name: sum(name in ("all", row.state) for row in rows) for name in _SHOWN}
-    counts["active"] += sum(row.state == "expired" for row in rows)
-    chosen = [row for row in rows if show in ("all", row.state) or (show == "active" and row.state == "expired")]
+    counts = {name: sum(_is_shown(row, name) for row in rows) for name in _SHOWN}
+    chosen = [row for row in rows if _is_shown(row, show)]
     if text:
         chosen = [row for row in chosen if text.lower() in f"{row.key.name} {row.key.redacted}".lower()]
     here = f"/keys?show={show}" if "show" in visit.request.query_params else "/keys"
@@ -242,8 +244,16 @@ async def _rows(visit: Visit) -> list[KeyRow]:
         soon = key.expires_at is not None and now < key.expires_at < now + _EXPIRES_SOON
         spent = instance.ledger.spent_by_key(key.id, period)
         spark, last_use = by_key.get(key.id, _NO_SPARK), instance.keys.last_use(key.id)
-        rows.append(KeyRow(key, key.state(now), spark, spent, last_use, soon))
+        why = needs(key, None if last_use is None else last_use.at, now)
+        rows.append(KeyRow(key, key.state(now), spark, spent, last_use, soon, why))
     return rows
+
+
+def _is_shown(row: KeyRow, show: str) -> bool:
+    """Who looks for active keys finds those that have expired, too."""
+    if show == "attention":
+        return bool(row.needs)
+    return show in ("all", row.state) or (show == "active" and row.state == "expired")
 
 
 def _choices(visit: Visit, key: ApiKey | None = None) -> dict[str, Any]:
