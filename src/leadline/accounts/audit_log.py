@@ -141,7 +141,9 @@ def _conditions(
         wanted.append(("id = {}", filters.event_id))
     if filters.actor:
         wanted.append(("actor = {}", filters.actor))
-    if filters.action:
+    if " " in filters.action:  # a whole action, by its index
+        wanted.append(("action = {}", filters.action))
+    elif filters.action:
         wanted.append(("SUBSTR(action || ' ', 1, LENGTH({0}) + 1) = {0} || ' '", filters.action))
     if filters.since is not None:
         wanted.append(("at >= {}", filters.since))
