@@ -15,6 +15,7 @@ from leadline.chat.request import ChatRequest
 from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.errors import EngineFailed
 from leadline.serving.replays import Recording, Replays
+from tests.access_lines import access_lines
 from tests.proof import count, keep
 from tests.raw import Answer, Raw, head, parse
 from tests.scripted.engine import SCRIPTS, Step, broken_after, echo, slow_echo
@@ -410,10 +411,10 @@ def test_the_key_is_never_logged_and_the_log_names_the_one_request(server, caplo
     wait_for_requests(server, 0)
     for record in caplog.records:
         assert KEY not in f"{record.getMessage()} {vars(record)}"
-    lines = [record for record in caplog.records if record.name == "leadline.access"]
-    assert [line.status for line in lines] == [200, 200, 409]
+    lines = access_lines(caplog)
+    assert [line["status"] for line in lines] == [200, 200, 409]
     [charge] = server.charges()
-    assert lines[0].request_id == lines[1].request_id == charge.request_id != lines[2].request_id
+    assert lines[0]["request_id"] == lines[1]["request_id"] == charge.request_id != lines[2]["request_id"]
 
 
 @PATHS

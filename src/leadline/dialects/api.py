@@ -2,10 +2,10 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
+from typing import Generic, TypeVar
 from urllib.parse import unquote
 
 from leadline.clock import now_microseconds
@@ -31,21 +31,40 @@ EncodeLimits = Callable[[RateLimits, int], Headers]
 # What a path can name: a model, in whose name there may be slashes, or the id of something that is stored. A colon
 # after an id begins what is done with it.
 _PARAMETERS = {"{model}": "(?P<model>.+)", "{id}": "(?P<stored_id>[^/:]+)"}
-# They take no caller: the key that they tell of may not be one that may call.
-_KEY_PATHS = frozenset(path for _, path in KEY_ROUTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Generic[_Endpoint]):
+    """Endpoints by path and method. In a path `{model}` and `{id}` stand for what it can name."""
+
+    by_path: Mapping[str, Mapping[str, _Endpoint]]
+    named: Sequence[tuple[re.Pattern[str], str]]
+
+    @classmethod
+    def of(cls, routes: Mapping[tuple[str, str], _Endpoint]) -> "Table[_Endpoint]":
+        by_path: dict[str, dict[str, _Endpoint]] = {}
+        for (method, path), endpoint in routes.items():
+            by_path.setdefault(path, {})[method] = endpoint
+        return cls(by_path, [(_pattern(path), path) for path in by_path if "{" in path])
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`routes` by method and path, in which `{model}` and `{id}` stand for what a path can name."""
-
-    routes: Routes
+    table: Table[Endpoint]
     encode_error: EncodeError
     encode_limits: EncodeLimits
 
 
-_OPENAI = Dialect({**openai.ROUTES, **responses.routes(openai_limits)}, openai_error, openai_limits)
-_ANTHROPIC = Dialect(anthropic.ROUTES, anthropic_error, anthropic_limits)
+def _pattern(path: str) -> re.Pattern[str]:
+    for parameter, expression in _PARAMETERS.items():
+        path = path.replace(parameter, expression)
+    return re.compile(path, re.DOTALL)
+
+
+_OPENAI = Dialect(Table.of({**openai.ROUTES, **responses.routes(openai_limits)}), openai_error, openai_limits)
+_ANTHROPIC = Dialect(Table.of(anthropic.ROUTES), anthropic_error, anthropic_limits)
+# They take no caller: the key that they tell of may not be one that may call.
+_OF_KEYS = Table.of(KEY_ROUTES)
 
 
 @cache
@@ -80,9 +99,10 @@ class Api:
             return
         exchange = Exchange(scope, receive, send)
         began = time.monotonic()
-        dialect = _dialect_of(exchange)
+        path = _path(exchange.path)
+        dialect = _dialect_of(path, exchange)
         try:
-            await self._answer(dialect, exchange)
+            await self._answer(dialect, path, exchange)
             status = exchange.status
         except ClientGone:
             status = 499
@@ -90,17 +110,16 @@ class Api:
             status = await _refuse(dialect, exchange, exchange.told(error))
         log_request("request", exchange.method, exchange.path, status, began, request_id=str(exchange.request_id))
 
-    async def _answer(self, dialect: Dialect, exchange: Exchange) -> None:
-        if _path(exchange) in _KEY_PATHS:
-            await _endpoint(KEY_ROUTES, exchange)(self.pipeline, exchange)
+    async def _answer(self, dialect: Dialect, path: str, exchange: Exchange) -> None:
+        if path in _OF_KEYS.by_path:
+            await _endpoint(_OF_KEYS, path, exchange)(self.pipeline, exchange)
             return
-        endpoint = _endpoint(dialect.routes, exchange)
+        endpoint = _endpoint(dialect.table, path, exchange)
         caller = self.pipeline.authenticate(exchange.api_key(), exchange.address)
         await endpoint(self.pipeline, caller, exchange)
 
 
-def _dialect_of(exchange: Exchange) -> Dialect:
-    path = _path(exchange)
+def _dialect_of(path: str, exchange: Exchange) -> Dialect:
     if path.startswith("/v1/messages") or path == "/v1/complete":
         return _ANTHROPIC
     if path.startswith("/v1/models") and exchange.header(b"anthropic-version") is not None:
@@ -108,39 +127,35 @@ def _dialect_of(exchange: Exchange) -> Dialect:
     return _OPENAI
 
 
-def _endpoint(routes: Mapping[tuple[str, str], _Endpoint], exchange: Exchange) -> _Endpoint:
-    path = _known_path(routes, exchange)
+def _endpoint(table: Table[_Endpoint], path: str, exchange: Exchange) -> _Endpoint:
+    """What answers; what the path names is noted in the exchange."""
+    known = path if path in table.by_path else _known_path(table, path, exchange)
+    methods = table.by_path.get(known, {})
     method = "GET" if exchange.method == "HEAD" else exchange.method
-    if (method, path) in routes:
-        return routes[method, path]
-    allowed = ", ".join(sorted(other for other, known in routes if known == path))
-    if allowed:
-        raise WrongMethod(f"{path} answers {allowed}, not {exchange.method[:20]}.", allowed)
+    if method in methods:
+        return methods[method]
+    if methods:
+        allowed = ", ".join(sorted(methods))
+        raise WrongMethod(f"{known} answers {allowed}, not {exchange.method[:20]}.", allowed)
     raise NotFound(f"There is nothing at {exchange.path[:200]}. The API's paths begin with /v1/.")
 
 
-def _known_path(routes: Mapping[tuple[str, str], object], exchange: Exchange) -> str:
-    """The request's path as the routes have it, if they do. What it names is noted in the exchange."""
-    path, paths = _path(exchange), {path for _, path in routes}
-    if path not in paths:
-        for known in paths:
-            if "{" in known and (named := _pattern(known).fullmatch(path)):
-                names = {"model": "", "stored_id": ""} | named.groupdict()
-                exchange.model, exchange.stored_id = unquote(names["model"]), unquote(names["stored_id"])
-                return known
+def _known_path(table: Table[_Endpoint], path: str, exchange: Exchange) -> str:
+    """The path as the table has it, if it does."""
+    for pattern, known in table.named:
+        if named := pattern.fullmatch(path):
+            names = {"model": "", "stored_id": ""} | named.groupdict()
+            exchange.model, exchange.stored_id = unquote(names["model"]), unquote(names["stored_id"])
+            return known
     return path
 
 
-@cache
-def _pattern(path: str) -> re.Pattern[str]:
-    for parameter, expression in _PARAMETERS.items():
-        path = path.replace(parameter, expression)
-    return re.compile(path, re.DOTALL)
-
-
-def _path(exchange: Exchange) -> str:
+def _path(path: str) -> str:
     """Doubled slashes come from base URLs that end in one, a doubled `/v1` from those that end in that."""
-    path = re.sub("/{2,}", "/", exchange.path).replace("/v1/v1/", "/v1/", 1)
+    if "//" in path:
+        path = re.sub("/{2,}", "/", path)
+    if path.startswith("/v1/v1/"):
+        path = path.replace("/v1/v1/", "/v1/", 1)
     return path if len(path) == 1 else path.removesuffix("/")
 
 

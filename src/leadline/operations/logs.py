@@ -8,15 +8,19 @@ from pathlib import Path
 
 import msgspec
 
+from leadline.web.access import NAME as ACCESS
+
 _LONGEST_FILE_BYTES = 20 * 1024 * 1024
 _FILES = 3
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonLines(logging.Formatter):
-    """Time, level, logger, message and whatever `extra` holds."""
+    """Time, level, logger, message and whatever `extra` holds. Lines of the access log come as they are to be."""
 
     def format(self, record: logging.LogRecord) -> str:
+        if record.name == ACCESS:
+            return record.getMessage()
         line: dict[str, object] = {
             "at": record.created,
             "level": record.levelname.lower(),

@@ -35,6 +35,7 @@ from leadline.operations.metrics import Metrics
 from leadline.operations.quickstart import Quickstart
 from leadline.serving.batch_runner import BatchRunner
 from leadline.serving.pipeline import Pipeline
+from leadline.web import access
 from leadline.weights.pull import Progress
 from leadline.weights.store import Store
 
@@ -125,6 +126,7 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         instance = await Instance.open(data)
         stack.push_async_callback(instance.close)
         stack.callback(start_logging(data / "logs").stop)
+        stack.callback(access.flush)
         [(created_at,)] = await instance.database.rows("SELECT MIN(applied_at) FROM migrations")
         make = engine_maker(instance.config, Store(data / "models"), terminal.pulling)
         instance.served = served = Served(make, instance.prices, created_at)

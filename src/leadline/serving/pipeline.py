@@ -243,7 +243,12 @@ class Pipeline:
             admission.close()
             raise
         upstream = replace(
-            shown, model=model.upstream_model, max_output_tokens=size.output_tokens, cache_scope=organisation_id
+            shown,
+            model=model.upstream_model,
+            max_output_tokens=size.output_tokens,
+            # Further choices begin once the first one's prompt is read, and that shows only where it is streamed.
+            whole=not call.stream and size.choices == 1,
+            cache_scope=organisation_id,
         )
         admitted = Admitted(request, upstream, call, model, prices, hold, admission, use)
         return self.running.begin(Generation(admitted, self.ledger, self.clock))

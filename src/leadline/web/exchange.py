@@ -2,9 +2,10 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -12,6 +13,8 @@ import msgspec
 
 from leadline.errors import ClientGone, DeadlineExceeded, LeadlineError, NotJson, RequestTooLarge
 from leadline.ids import new_uuid
+from leadline.timers import Within
+from leadline.web.hang_up import HangUp
 from leadline.web.presented import presented_key, told
 
 Message = MutableMapping[str, Any]
@@ -49,14 +52,14 @@ class Exchange:
     # Whether the body came to its end.
     _whole: bool = False
     _task: "asyncio.Task[object] | None" = None
+    path: str = field(init=False)
+    method: str = field(init=False)
+    _by_name: dict[bytes, bytes] = field(init=False)
 
-    @property
-    def path(self) -> str:
-        return str(self.scope["path"])
-
-    @property
-    def method(self) -> str:
-        return str(self.scope["method"])
+    def __post_init__(self) -> None:
+        self.path, self.method = self.scope["path"], self.scope["method"]
+        # Of several headers of one name the first that is not empty.
+        self._by_name = {name: value for name, value in reversed(self.scope["headers"]) if value.strip()}
 
     @property
     def started(self) -> bool:
@@ -77,10 +80,8 @@ class Exchange:
 
     def header(self, name: bytes) -> str | None:
         """The first header of this lower-case name; an empty one counts as absent."""
-        for other, value in self.scope["headers"]:
-            if other == name and value.strip():
-                return str(value.decode("latin-1").strip())
-        return None
+        value = self._by_name.get(name)
+        return None if value is None else str(value.decode("latin-1").strip())
 
     def query(self) -> dict[str, str]:
         """The parameters in the URL; of several with one name the last."""
@@ -156,23 +157,9 @@ class Exchange:
         common = [(b"content-type", content_type), (b"x-request-id", request_id), (b"request-id", request_id)]
         await self.send({"type": "http.response.start", "status": status, "headers": common + self.headers + headers})
 
-    @asynccontextmanager
-    async def while_connected(self) -> AsyncIterator[None]:
-        """Cancel what is inside when the client hangs up, and raise ClientGone in its place."""
-        task = self._task = asyncio.current_task()
-        watch = asyncio.ensure_future(self._disconnected())
-        watch.add_done_callback(lambda watch: None if watch.cancelled() else self.drop())
-        try:
-            yield
-            if self.gone:
-                await asyncio.sleep(0)  # the cancellation that is on its way lands here, not further out
-        except asyncio.CancelledError:
-            if self.gone and task is not None and not task.uncancel():
-                raise ClientGone from None
-            raise
-        finally:
-            self._task = None
-            watch.cancel()
+    def while_connected(self) -> "_WhileConnected":
+        """`async with` it: cancels what is inside when the client hangs up, and raises ClientGone in its place."""
+        return _WhileConnected(self)
 
     def drop(self) -> None:
         """Give the client up: it hung up, or it does not read."""
@@ -180,10 +167,6 @@ class Exchange:
             self.gone = True
             self._task.cancel()
             self._task = None
-
-    async def _disconnected(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
 
     async def _body(self, most_bytes: int) -> bytes:
         length = self.header(b"content-length")
@@ -194,7 +177,7 @@ class Exchange:
         now = asyncio.get_running_loop().time
         latest = now() + _BODY_SECONDS
         try:
-            async with asyncio.timeout(_BODY_PAUSE_SECONDS) as deadline:
+            with Within(_BODY_PAUSE_SECONDS) as deadline:
                 while True:
                     message = await self.receive()
                     if message["type"] == "http.disconnect":
@@ -206,9 +189,39 @@ class Exchange:
                     if not message.get("more_body", False):
                         self._whole = True
                         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                    deadline.reschedule(min(latest, now() + _BODY_PAUSE_SECONDS))
+                    deadline.extend(min(latest - now(), _BODY_PAUSE_SECONDS))
         except TimeoutError:
             raise DeadlineExceeded("The body of the request did not arrive in time.") from None
+
+
+class _WhileConnected:
+    __slots__ = ("_exchange", "_task", "_watch")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def __aenter__(self) -> None:
+        exchange = self._exchange
+        self._task = exchange._task = asyncio.current_task()
+        self._watch = HangUp(exchange.receive, exchange.drop)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        exchange = self._exchange
+        exchange._task = None
+        self._watch.stop()
+        if not exchange.gone or self._task is None:
+            return
+        if kind is None:
+            try:
+                await asyncio.sleep(0)  # the cancellation that is on its way lands here, not further out
+            except asyncio.CancelledError:
+                if not self._task.uncancel():
+                    raise ClientGone from None
+                raise
+        elif kind is asyncio.CancelledError and not self._task.uncancel():
+            raise ClientGone from None
 
 
 def _too_large(most_bytes: int) -> RequestTooLarge:

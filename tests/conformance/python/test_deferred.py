@@ -11,6 +11,7 @@ import pytest
 from leadline.chat.request import ChatRequest
 from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.errors import EngineFailed
+from tests.access_lines import access_lines
 from tests.raw import Answer, post, request
 from tests.scripted.engine import SCRIPTS, Stall, Step, echo
 from tests.scripted.server import EMAIL, ScriptedServer
@@ -74,7 +75,7 @@ def test_the_access_log_tells_the_status_that_was_sent(server, caplog):
     caplog.set_level(logging.INFO, "leadline.access")
     request_id = ask(server, "slow").json["request_id"]
     fetch(server, request_id)
-    assert [record.status for record in caplog.records if "deferred-completion" in record.path] == [202]
+    assert [line["status"] for line in access_lines(caplog) if "deferred-completion" in line["path"]] == [202]
 
 
 def test_of_many_who_fetch_at_once_one_gets_it(server):

@@ -4,7 +4,6 @@ This is the only way in. A method that is in no table is refused, after its key 
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -20,11 +19,11 @@ from leadline.dialects.xai.protos import METHODS, message_class
 from leadline.dialects.xai.rpc import STALLED_SECONDS, Handlers, Rpc, only_message, parsed, serialized
 from leadline.errors import ClientGone, LeadlineError, Unavailable, WrongMethod
 from leadline.serving.pipeline import Pipeline
+from leadline.web.access import log_request
 from leadline.web.presented import told
 
 _UNREAD = f"Nothing of the answer was read for {STALLED_SECONDS:g} s, so it was ended. Read it as it comes."
 _FAREWELL_SECONDS = 1.0
-_access = logging.getLogger("leadline.access")
 # What is left of a call once its key was checked.
 Work = Callable[[Rpc], Awaitable[bytes]]
 
@@ -133,7 +132,8 @@ class Service(grpc.GenericRpcHandler):
         finally:
             rpc.close()
             self._running.discard(rpc)
-            _note(rpc, code if error is None else code_of(error).name, began)
+            status = code if error is None else code_of(error).name
+            log_request("request", "gRPC", path, status, began, request_id=str(rpc.request_id))
         return await _abort(rpc, error)
 
 
@@ -149,16 +149,3 @@ async def _abort(rpc: Rpc, error: LeadlineError) -> NoReturn:
 
 def _trailing(rpc: Rpc) -> tuple[tuple[str, str], ...]:
     return (("x-request-id", str(rpc.request_id)), *rpc.trailing)
-
-
-def _note(rpc: Rpc, status: str, began: float) -> None:
-    _access.info(
-        "request",
-        extra={
-            "request_id": str(rpc.request_id),
-            "method": "gRPC",
-            "path": rpc.path[:200],
-            "status": status,
-            "seconds": round(time.monotonic() - began, 4),
-        },
-    )

@@ -19,6 +19,8 @@ from leadline.errors import EngineFailed, InvalidRequest, Unavailable
 
 # How long an engine may take to begin an answer, and to go on with it.
 FIRST_BYTE_SECONDS = 600.0
+# Longer answers are streamed to us even where nobody reads along.
+MOST_WHOLE_TOKENS = 1024
 NEXT_BYTE_SECONDS = 120.0
 # 128 vectors of 8,192 numbers, as JSON writes them.
 _MOST_VECTORS_BYTES = 32 * 1024 * 1024
@@ -60,10 +62,22 @@ class ChatClient:
     vllm: bool = False
 
     async def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
-        """Run `request`; see `Engine.generate`. Closing the generator closes the connection, which aborts the work."""
-        assert request.max_output_tokens is not None
-        decoder = ChunkDecoder(request.max_output_tokens)
-        path, body = "/completions" if request.prompts else "/chat/completions", encode_request(request, vllm=self.vllm)
+        """Run `request`; see `Engine.generate`. Closing the generator closes the connection, which aborts the work.
+
+        What is wanted whole and cannot be long is asked for whole: a server that streams costs it and us a write and a
+        read for each token. What we would cut at a stop string is streamed, and so is what takes long: it shows that
+        it goes on, and is counted as it comes.
+        """
+        most = request.max_output_tokens
+        assert most is not None
+        whole = request.whole and most <= MOST_WHOLE_TOKENS and not request.stop
+        decoder = ChunkDecoder(most, told_start=whole)
+        path = "/completions" if request.prompts else "/chat/completions"
+        body = encode_request(request, stream=not whole, vllm=self.vllm)
+        if whole:
+            # Nothing is heard of it until its end, so it begins when it is sent.
+            await self.http.reach()
+            yield (Started(),)
         async with aclosing(self.stream(path, body, decoder)) as batches:
             async for batch in batches:
                 yield batch
@@ -76,6 +90,9 @@ class ChatClient:
         try:
             if response.status != 200:
                 raise await self._refusal(response)
+            if response.is_json:
+                yield (*decoder.decode(await response.read(NEXT_BYTE_SECONDS)), *decoder.end())
+                return
             events = EventParser()
             async with aclosing(response.pieces(NEXT_BYTE_SECONDS)) as pieces:
                 async for piece in pieces:

@@ -142,10 +142,11 @@ class _Call:
 
 @dataclass(slots=True)
 class ChunkDecoder:
-    """Decodes one answer. `most_output_tokens` is what the engine was allowed: counts beyond it are not believed.
-    `done` once the engine said so."""
+    """Decodes one answer, in chunks or whole. `most_output_tokens` is what the engine was allowed: counts beyond it are
+    not believed. `told_start`: somebody else told that it began. `done` once the engine said so."""
 
     most_output_tokens: int
+    told_start: bool = False
     done: bool = False
     _started: bool = False
     _counted: int = 0
@@ -195,6 +196,8 @@ class ChunkDecoder:
     def _start(self, chunk: _Chunk, events: list[ChatEvent]) -> None:
         """An engine that counts as it goes tells the prompt's tokens with its first chunk."""
         self._started = True
+        if self.told_start:
+            return
         if chunk.prompt_progress is not None:
             events.append(Started(chunk.prompt_progress.total, chunk.prompt_progress.cache))
         elif chunk.usage is not None and chunk.usage.prompt_tokens:

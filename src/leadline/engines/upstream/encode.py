@@ -28,25 +28,21 @@ Body = dict[str, Any]
 _json = msgspec.json.Encoder()
 
 
-def encode_request(request: ChatRequest, *, vllm: bool = False) -> bytes:
+def encode_request(request: ChatRequest, *, stream: bool, vllm: bool = False) -> bytes:
     """The body as JSON, for vLLM with what only it knows."""
-    body: Body = {
-        "model": request.model,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "max_tokens": request.max_output_tokens,
-        **encode_sampling(request.sampling),
-    }
+    body: Body = {"model": request.model, "stream": stream, "max_tokens": request.max_output_tokens}
+    body |= encode_sampling(request.sampling)
+    if stream:
+        # vLLM counts as it streams.
+        counts = {"continuous_usage_stats": True} if vllm else {}
+        body["stream_options"] = {"include_usage": True} | counts
     if request.sampling.logit_bias:
         body["logit_bias"] = {str(token_id): bias for token_id, bias in request.sampling.logit_bias}
     body |= _completion(request) if request.prompts else _chat(request)
     if request.effort is not None:
         body |= _vllm_effort(request.effort) if vllm else {"reasoning_effort": request.effort}
-    if vllm:
-        # It counts as it streams.
-        body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
-        if _is_begun(request):
-            body |= {"add_generation_prompt": False, "continue_final_message": True}
+    if vllm and _is_begun(request):
+        body |= {"add_generation_prompt": False, "continue_final_message": True}
     return _json.encode(body)
 
 

@@ -61,6 +61,7 @@ class _Connection(asyncio.Protocol):
         self._unread = 0
         self._header_bytes = 0
         self._sized = False
+        self.content_type = b""
         self._waiter: asyncio.Future[None] | None = None
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -94,7 +95,11 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
-        self._sized = self._sized or name.lower() in (b"content-length", b"transfer-encoding")
+        match name.lower():
+            case b"content-length" | b"transfer-encoding":
+                self._sized = True
+            case b"content-type":
+                self.content_type = value
         if self._header_bytes > _LONGEST_HEADERS_BYTES:
             self.close()
 
@@ -120,7 +125,7 @@ class _Connection(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         """Begin the next request."""
         self._parser = httptools.HttpResponseParser(self)
-        self._header_bytes, self._sized = 0, False
+        self._header_bytes, self._sized, self.content_type = 0, False, b""
         self.status, self.complete, self.reusable = None, False, False
         assert self._transport is not None
         self._transport.write(data)
@@ -190,6 +195,10 @@ class Response:
     _client: "HttpClient"
     _connection: _Connection
 
+    @property
+    def is_json(self) -> bool:
+        return self._connection.content_type.lower().startswith(b"application/json")
+
     async def pieces(self, seconds: float) -> AsyncGenerator[bytes, None]:
         """The body as it arrives; no wait longer than `seconds`. ConnectionBroken where it breaks off."""
         try:
@@ -237,6 +246,11 @@ class HttpClient:
             return await self._exchange(await self._connect(), data, seconds)
         except ConnectionResetError:
             raise ConnectionBroken(f"The engine {self.name} closed the connection before it answered.") from None
+
+    async def reach(self) -> None:
+        """See that there is a connection for the next request; Unreachable where nobody listens."""
+        connection = self._reusable() or await self._connect()
+        self._idle.append(connection)
 
     def take_back(self, connection: _Connection) -> None:
         """Keep a connection whose answer was read to its end; drop any other."""
