@@ -96,6 +96,12 @@ def test_a_new_secret_is_alone_on_standard_output(leadline: Keys, command: tuple
     assert done.out.strip() not in done.err
 
 
+def test_a_new_key_says_how_it_is_tried_if_it_may_chat(leadline: Keys) -> None:
+    told = [leadline("keys", "create", "--name", "a", *scope).err for scope in ((), ("--endpoint", "embed"))]
+
+    assert ["export XAI_API_KEY=… && leadline chat" in one for one in told] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [

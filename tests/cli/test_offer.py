@@ -234,6 +234,18 @@ def test_without_a_server_it_is_written_and_the_default_model_stays(tmp_path: Pa
     assert [one["name"] for one in leadline.json("models", "list")["models"]] == ["smollm2-135m-instruct"]
 
 
+def test_the_list_shows_size_context_and_prices(scene: Scene, tmp_path: Path):
+    scene.serve(prices={"input": "3", "output": "0.40"})
+    [first, second] = scene.server.command("models list")["models"]
+    leadline = CommandLine.with_alice(tmp_path / "remote")
+    [head, remote, *_] = leadline("models", "list").out.splitlines()
+
+    assert (first["size_bytes"], first["context_tokens"]) == (len(gguf(SMALL, (64, 100))), 1000)
+    assert (second["input_ticks"], second["output_ticks"]) == (30_000, 4_000)
+    assert head.split() == ["MODEL", "STATE", "SIZE", "CONTEXT", "INPUT/1M", "OUTPUT/1M", "ENGINE", "ALIASES"]
+    assert remote.split()[:9] == ["tiny", "no", "server", "runs", "-", "-", "$0.10", "$0.40", "remote"]
+
+
 def test_what_the_environment_says_is_not_overruled_by_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     leadline = CommandLine.with_alice(tmp_path / "data")
     (leadline.data / "models").mkdir()

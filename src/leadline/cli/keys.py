@@ -58,6 +58,8 @@ def create_key(name: str, email: str | None, *, as_json: bool, **options: Any) -
     result = run("keys create", {"name": name, "email": email, "options": _named(options)})
     show(result, as_json=as_json, text=lambda: str(result["api_key"]))
     click.echo(f"Created {result['name']}. The key is shown once: store it now.", err=True)
+    if not options["endpoints"] or "chat" in options["endpoints"]:
+        click.echo("Try it: export XAI_API_KEY=… && leadline chat", err=True)
 
 
 @keys.command("list")
