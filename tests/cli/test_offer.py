@@ -109,6 +109,20 @@ def test_weights_are_a_model_from_the_next_request_on_and_after_the_next_start(s
     assert scene.audited() == [("models serve", "small")]
 
 
+def test_settings_that_hold_tell_of_it(tmp_path: Path):
+    data = tmp_path / "data"
+    (data / "models").mkdir(parents=True)
+    (data / "models" / "second.gguf").write_bytes(gguf(SMALL, (64, 100)))
+    server = ScriptedServer(data)
+    before = server.command("config get", key="models.smollm2-135m-instruct.engine")
+    server.command("models serve", weights="second")
+    after = server.command("config get", key="models.second.engine")
+    broken = server.command("config show")["broken"]
+    server.stop()
+
+    assert (before["source"], after["source"], after["value"], broken) == ("default", "leadline.toml", "second", None)
+
+
 def test_its_first_request_costs_what_was_said(scene: Scene):
     scene.serve(prices={"input": "3", "output": "5"})
     scene.status_of("first")

@@ -158,6 +158,8 @@ async def _hold(instance: Instance, config: Config) -> None:
     if instance.served is not None:
         await instance.served.follow(config)
     instance.config = config
+    written = {table: "leadline.toml" for table in ("engines", "models") if getattr(config, table)}
+    instance.origins = {**instance.origins, **written}
 
 
 async def _alias_held(instance: Instance, name: str, alias: str, *, remove: bool) -> bool:
