@@ -73,15 +73,16 @@ class RequestLog:
         assert 1 <= limit <= MOST_ON_PAGE
         await self._index()
         bounds = _bounds(question, before)
-        if question.text:
-            return await self._looked_for(question, bounds, limit, LOOKED_AT)
-        if not question.statuses and not question.meters.narrows:
+        if not question.text and not question.statuses and not question.meters.narrows:
             return await self._newest(question, bounds, limit)
-        if await self._pairs(question) > MOST_METERS:
-            return await self._looked_for(question, bounds, limit, LOOKED_AT)
+        by_meters = not question.text and await self._pairs(question) <= MOST_METERS
         # What fits often is among the newest, which costs less than to ask every meter.
         page = await self._looked_for(question, bounds, limit, LOOKED_AT // 4)
-        return page if page.searched_back_to is None else await self._merged(question, bounds, limit)
+        if page.searched_back_to is not None and (not by_meters or 4 * len(page.records) > limit):
+            page = await self._looked_for(question, bounds, limit, LOOKED_AT)
+        if page.searched_back_to is None or not by_meters:
+            return page
+        return await self._merged(question, bounds, limit)
 
     async def find(self, organisation_id: str, request_id: str) -> UsageRecord | None:
         await self._index()
