@@ -33,7 +33,7 @@ CHUNKS, GAP_MICROSECONDS = 64, 10_000
 _HERE = Path(__file__).parent
 _SOURCES = _HERE / "yardstick"
 _RESULTS = _HERE / "results"
-_HOST = "127.0.0.1"
+HOST = "127.0.0.1"
 _WARM_UP_SECONDS = 1.0
 _COMMITS = 300
 _MODEL = "mock"
@@ -117,7 +117,7 @@ class Yardstick:
             file.flush()
             done = subprocess.run(
                 [
-                    *_on(self.core, str(self.load)),
+                    *on(self.core, str(self.load)),
                     *("-p", str(port), "-u", asked.path, "-c", str(asked.connections), "-d", str(self.seconds)),
                     *("-w", str(_WARM_UP_SECONDS), "-f", file.name),
                     *("-H", f"Authorization: Bearer {self.api_key}", "-H", "anthropic-version: 2023-06-01"),
@@ -177,16 +177,16 @@ def main() -> int:
 
 
 async def _measure(folder: Path, rounds: int, seconds: float) -> list[Figure]:
-    first, second = _two_cores()
-    mock, load = (_compiled(folder, name) for name in ("mock", "load"))
+    first, second = two_cores()
+    mock, load = (compiled(folder, name) for name in ("mock", "load"))
     data = folder / "data"
-    with _upstream(mock, first, 0) as burst, _upstream(mock, first, GAP_MICROSECONDS) as paced:
-        settings = _SETTINGS.format(host=_HOST, burst=burst, paced=paced)
+    with upstream(mock, first, 0) as burst, upstream(mock, first, GAP_MICROSECONDS) as paced:
+        settings = _SETTINGS.format(host=HOST, burst=burst, paced=paced)
         api_key = make_instance(data, settings)
-        async with serving(data, _on(second)) as server:
+        async with serving(data, on(second)) as server:
             yardstick = Yardstick(load, first, seconds, api_key)
             bench = Bench(yardstick, server, {"burst": burst, "paced": paced})
-            await bench.load("/v1/chat/completions", _chat(_MODEL), 32)  # pages are made and code is warm from here on
+            await bench.load("/v1/chat/completions", chat(_MODEL), 32)  # pages are made and code is warm from here on
             for _ in range(rounds):
                 await _whole(bench, folder)
                 await _streams(bench)
@@ -195,7 +195,7 @@ async def _measure(folder: Path, rounds: int, seconds: float) -> list[Figure]:
 
 async def _whole(bench: Bench, folder: Path) -> None:
     """Answers that come whole."""
-    body = _chat(_MODEL)
+    body = chat(_MODEL)
     many = await bench.load("/v1/chat/completions", body, 32)
     bench.note("whole answer: CPU", many.cpu_milliseconds)
     bench.note("whole answers, 32 at once", many.seen["rps"])
@@ -210,8 +210,8 @@ async def _whole(bench: Bench, folder: Path) -> None:
 async def _streams(bench: Bench) -> None:
     """Streams of 64 chunks: 10 ms apart, and all at once."""
     for name, path, body in (
-        ("OpenAI", "/v1/chat/completions", _chat("paced", stream=True)),
-        ("Anthropic", "/v1/messages", _chat("paced", stream=True)),
+        ("OpenAI", "/v1/chat/completions", chat("paced", stream=True)),
+        ("Anthropic", "/v1/messages", chat("paced", stream=True)),
         ("Responses", "/v1/responses", {"model": "paced", "instructions": _SYSTEM, "input": _ASKED, "stream": True}),
     ):
         many = await bench.load(path, body, 128)
@@ -220,10 +220,10 @@ async def _streams(bench: Bench) -> None:
             bare = await bench.bare("paced", body, 128)
             added = (many.seen["gap"]["p99"] - bare["gap"]["p99"]) / 1000
             bench.note("gap between chunks, 128 streams: added p99", added)
-    few = await bench.load("/v1/chat/completions", _chat("paced", stream=True), 32)
+    few = await bench.load("/v1/chat/completions", chat("paced", stream=True), 32)
     bench.note("first byte, 32 paced streams: p50", few.milliseconds("ttfb", "p50"))
     bench.note("first byte, 32 paced streams: p99", few.milliseconds("ttfb", "p99"))
-    burst = await bench.load("/v1/chat/completions", _chat(_MODEL, stream=True), 128)
+    burst = await bench.load("/v1/chat/completions", chat(_MODEL, stream=True), 128)
     bench.note("bursts of 64 chunks, 128 at once", burst.seen["rps"])
 
 
@@ -247,30 +247,30 @@ def _figures(measured: dict[str, list[float]]) -> list[Figure]:
     return figures
 
 
-def _chat(model: str, *, stream: bool = False) -> dict[str, Any]:
+def chat(model: str, *, stream: bool = False) -> dict[str, Any]:
     messages = [{"role": "user", "content": _SYSTEM + _ASKED}]
     return {"model": model, "messages": messages, "max_tokens": 256, "temperature": 0.5, "stream": stream}
 
 
-def _two_cores() -> tuple[int, int]:
+def two_cores() -> tuple[int, int]:
     cores = sorted(os.sched_getaffinity(0))
     return cores[0], cores[-1]
 
 
-def _on(core: int, *command: str) -> tuple[str, ...]:
+def on(core: int, *command: str) -> tuple[str, ...]:
     return "taskset", "-c", str(core), *command
 
 
-def _compiled(folder: Path, name: str) -> Path:
+def compiled(folder: Path, name: str) -> Path:
     program = folder / name
     subprocess.run(["cc", "-O2", "-w", "-o", str(program), str(_SOURCES / f"{name}.c")], check=True)
     return program
 
 
 @contextmanager
-def _upstream(mock: Path, core: int, gap_microseconds: int) -> Iterator[int]:
+def upstream(mock: Path, core: int, gap_microseconds: int) -> Iterator[int]:
     port = _free_port()
-    process = subprocess.Popen(_on(core, str(mock), str(port), str(CHUNKS), str(gap_microseconds)))
+    process = subprocess.Popen(on(core, str(mock), str(port), str(CHUNKS), str(gap_microseconds)))
     try:
         yield port
     finally:
@@ -280,7 +280,7 @@ def _upstream(mock: Path, core: int, gap_microseconds: int) -> Iterator[int]:
 
 def _free_port() -> int:
     with socket.socket() as free:
-        free.bind((_HOST, 0))
+        free.bind((HOST, 0))
         return int(free.getsockname()[1])
 
 
