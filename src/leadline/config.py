@@ -38,7 +38,11 @@ class DatabaseSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Credits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Credits that are added end with the day that is `expire_after_days` days later (UTC), unless a grant says another
+    one; 0: never."""
+
     starter_usd: Decimal = Decimal("5.00")
+    expire_after_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
 
 
 class Accounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,6 +14,8 @@ import pytest
 from leadline.accounts.actor import COMMAND_LINE
 from leadline.accounts.roles import Role
 from leadline.accounts.users import NewUser
+from leadline.clock import MICROSECONDS_PER_DAY
+from leadline.ledger.expiring import expiring
 from leadline.money import show_usd, usd
 from tests.console.browser import Eyes
 from tests.console.visitor import PASSWORD, Visitor, text_of
@@ -396,3 +399,35 @@ async def test_billing_is_for_all_eyes_and_keyboards(browser: Eyes, server: Scri
             await page.click("text=Save limits")
             await page.wait_for_selector(".wrong")
             await browser.look(page, f"billing-wrong-{pays}", refused=True)
+
+
+def test_all_credits_end_after_the_days_of_the_configuration_and_the_page_says_when(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "leadline.toml").write_text("[credits]\nexpire_after_days = 30\n", "utf-8")
+    server = ScriptedServer(tmp_path / "data")
+    now = server.instance.keys.clock()
+    alice = Visitor(server).sign_in(EMAIL, ALICE_S)
+    with ScriptedStripe().served() as stripe:
+        server.instance.billing.checkout = stripe.checkout()
+        server.instance.base_url = server.base_url
+        begin(alice)
+        offered = text_of(alice.get("/billing"))
+        assert tell(server, completed(stripe)).status_code == 200
+    server.command("credits grant", email=EMAIL, amount="7", reason="for ever", expires="never")
+    server.command("credits grant", email=EMAIL, amount="3", reason="its own", expires="2999-03-31")
+    page = text_of(alice.get("/billing"))
+    ends = [(one.at, one.ticks) for one in server.run(expiring(server.instance.database, server.organisation_id, 9))]
+    alice.close()
+    server.stop()
+
+    assert "last for 30 days" in offered
+    # A dollar at the start, 20 that were paid, and of the grants the one with a day of its own.
+    assert [ticks for _, ticks in ends] == [usd("21"), usd("3")]
+    assert (ends[0][0] + 1) % MICROSECONDS_PER_DAY == 0
+    assert 30 <= (ends[0][0] - now) / MICROSECONDS_PER_DAY <= 31
+    assert "$21.00 of it ends with" in page
+    assert "$3.00 of it ends with 31 Mar 2999" in page
+
+
+def test_where_credits_do_not_end_nothing_is_said_of_it(visitor: Visitor) -> None:
+    assert "ends with" not in text_of(visitor.get("/billing"))

@@ -102,6 +102,7 @@ class Instance:
             management_keys = ManagementKeys(database, pepper)
             outbox = Outbox(database, sealer, config.smtp)
             billing = Billing.of(database, ledger, organisations, outbox)
+            billing.top_ups.expire_after_days = config.credits.expire_after_days
             parts = (ledger, keys, prices, organisations, sessions, management_keys, billing)
             await asyncio.gather(*(part.load() for part in parts))
         except BaseException:

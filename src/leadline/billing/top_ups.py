@@ -18,6 +18,7 @@ from leadline.clock import MICROSECONDS_PER_HOUR, Clock, now_microseconds
 from leadline.errors import InvalidRequest, NotFound, RateLimited
 from leadline.ids import new_id, new_uuid
 from leadline.ledger.books import Entry
+from leadline.ledger.expiring import end_after
 from leadline.ledger.ledger import Ledger
 from leadline.money import TICKS_PER_USD, Ticks, show_usd, usd
 from leadline.storage.database import Database, Value, Write
@@ -90,6 +91,8 @@ class TopUps:
         self._organisations = organisations
         self._outbox = outbox
         self._clock = clock
+        # 0: what is bought never ends. The instance sets it.
+        self.expire_after_days = 0
 
     async def begin(self, organisation_id: str, cents: int, actor: Actor) -> TopUp:
         """Somebody sets out to pay. RateLimited where that was begun too often."""
@@ -157,6 +160,7 @@ class TopUps:
                 top_up.organisation_id,
             ),
             *await self._receipt_mails(top_up, paid, base_url),
+            expires_at=end_after(self.expire_after_days, entry.at),
         )
         self._outbox.look()
         await self._take_back(paid.payment, "refund or dispute")

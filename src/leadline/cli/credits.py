@@ -18,7 +18,11 @@ def credits() -> None:
 @click.argument("email")
 @click.argument("usd")
 @click.option("--reason", required=True, help="Why, for the ledger.")
-@click.option("--expires", metavar="WHEN", help="The last day in UTC, or a duration from now [default: never].")
+@click.option(
+    "--expires",
+    metavar="WHEN",
+    help="The last day in UTC, a duration from now, or never  [default: credits.expire_after_days]",
+)
 @common
 def grant(email: str, usd: str, reason: str, expires: str | None, *, as_json: bool) -> None:
     """Add credits to an organisation, for ever or until a day ends.

@@ -340,10 +340,12 @@ class Ledger:
         await asyncio.shield(asyncio.ensure_future(self._add(Added(organisation_id, entry, expires_at, also=also))))
         return self.balance(organisation_id)
 
-    async def credit(self, organisation_id: str, entry: Entry, once: Write, *also: Write) -> bool:
-        """Add what was paid. Whatever the disk says, it is tried on; False where `once` says that it came before, in
-        which case nothing is written."""
-        item = Added(organisation_id, entry, also=also, once=once)
+    async def credit(
+        self, organisation_id: str, entry: Entry, once: Write, *also: Write, expires_at: int | None = None
+    ) -> bool:
+        """Add what was paid, for ever or until `expires_at`. Whatever the disk says, it is tried on; False where `once`
+        says that it came before, in which case nothing is written."""
+        item = Added(organisation_id, entry, expires_at, also=also, once=once)
         await asyncio.shield(self._add_surely(item))
         return not item.came_before
 

@@ -12,6 +12,7 @@ from leadline.administration.commands.command import Command, Result, dollars
 from leadline.administration.commands.keys import key_name
 from leadline.administration.instance import Instance
 from leadline.clock import rfc3339
+from leadline.ledger.expiring import end_after
 from leadline.money import NOTHING, Ticks, usd
 from leadline.storage.database import Conflict
 
@@ -50,9 +51,12 @@ async def grant_starter(instance: Instance, actor: Actor, organisation_id: str, 
     """What the first organisation begins with: `ticks`, or what the configuration says."""
     given = usd(instance.config.credits.starter_usd) if ticks is None else ticks
     if given > NOTHING:
-        changes: tuple[Fields, Fields] = {}, {"granted_ticks": given, "reason": _STARTER}
-        row = audited(instance.keys.clock(), actor, "credits grant", organisation_id, changes, organisation_id)
-        await instance.ledger.grant(organisation_id, given, _STARTER, also=(row,))
+        now = instance.keys.clock()
+        expires_at = end_after(instance.config.credits.expire_after_days, now)
+        until = {} if expires_at is None else {"expires_at": rfc3339(expires_at)}
+        changes: tuple[Fields, Fields] = {}, {"granted_ticks": given, **until, "reason": _STARTER}
+        row = audited(now, actor, "credits grant", organisation_id, changes, organisation_id)
+        await instance.ledger.grant(organisation_id, given, _STARTER, expires_at, (row,))
 
 
 async def create_account(instance: Instance, actor: Actor, email: str, org: str, password: str) -> Result:

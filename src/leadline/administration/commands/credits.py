@@ -9,6 +9,7 @@ from leadline.clock import rfc3339
 from leadline.errors import InvalidRequest
 from leadline.ledger.audit import audit
 from leadline.ledger.books import Entry
+from leadline.ledger.expiring import end_after
 from leadline.money import NOTHING
 from leadline.storage.database import Value
 
@@ -18,7 +19,8 @@ _LONGEST_REASON = 500
 async def grant_credits(
     instance: Instance, actor: Actor, email: str, amount: str, reason: str, expires: str | None = None
 ) -> Result:
-    """For ever, or until `expires`: a duration from now on, or a day in UTC, with which the credits end."""
+    """Until `expires`: a duration from now on, or a day in UTC, with which the credits end, or `never`. None: as the
+    configuration says of all credits."""
     organisation = await instance.organisations.of_email(email)
     ticks = dollars(amount)
     if ticks <= NOTHING:
@@ -26,7 +28,7 @@ async def grant_credits(
     if not 1 <= len(reason) <= _LONGEST_REASON:
         raise InvalidRequest(f"Give a reason of 1 to {_LONGEST_REASON} characters.", "reason")
     now = instance.keys.clock()
-    expires_at = None if expires is None else dates.expiry(expires, now)
+    expires_at = _end(instance, expires, now)
     granted: dict[str, Value] = {
         "granted_ticks": ticks,
         "expires_at": None if expires_at is None else rfc3339(expires_at),
@@ -34,6 +36,12 @@ async def grant_credits(
     row = audited(now, actor, "credits grant", organisation.id, ({}, granted | {"reason": reason}), organisation.id)
     await instance.ledger.grant(organisation.id, ticks, reason, expires_at, (row,))
     return {"organisation": organisation.name} | granted | await show_balance(instance, email)
+
+
+def _end(instance: Instance, expires: str | None, now: int) -> int | None:
+    if expires is None:
+        return end_after(instance.config.credits.expire_after_days, now)
+    return None if expires == "never" else dates.expiry(expires, now)
 
 
 async def show_balance(instance: Instance, email: str) -> Result:

@@ -16,6 +16,7 @@ from leadline.console.forms import read_body
 from leadline.console.page import Page
 from leadline.console.visit import Guest, Visit
 from leadline.errors import InvalidRequest, NotFound, Unavailable
+from leadline.ledger.expiring import expiring
 from leadline.ledger.spend_limits import SpendLimits, spend_limits
 from leadline.ledger.statement import statement
 from leadline.money import TICKS_PER_USD, Ticks
@@ -23,6 +24,7 @@ from leadline.money import TICKS_PER_USD, Ticks
 _AMOUNTS = ("5", "20", "50")
 _OTHER = "other"
 _RECEIPTS_SHOWN = 24
+_ENDS_SHOWN = 6
 _LARGEST_EVENT_BYTES = 512 * 1024
 # Stripe waits longer than this for an answer, and sends again what got none.
 _WEBHOOK_SECONDS = 15
@@ -142,6 +144,8 @@ async def _page(visit: Visit, typed: dict[str, Any] | None = None, wrong: dict[s
         400 if wrong else 200,
         balance=balance,
         lasts="" if days is None else about_days(days),
+        ends=await expiring(instance.database, organisation_id, _ENDS_SHOWN),
+        expire_after_days=instance.config.credits.expire_after_days,
         month=f"{date_of(day_of(instance.keys.clock())):%B}",
         spent=spent,
         limits=limits,

@@ -67,6 +67,7 @@ async def _list(visit: Visit, wrong: dict[str, str] | None = None) -> Response:
         asked=asked,
         form=typed | {"organisation": typed["organisation"] or asked},
         wrong=wrong or {},
+        expire_after_days=instance.config.credits.expire_after_days,
         choices=await instance.organisations.page(limit=MOST_ROWS),
         csv=path_of(f"{PATH}.csv", {"organisation": asked}),
     )
