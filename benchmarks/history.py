@@ -27,7 +27,7 @@ _METERS = KEYS * MODELS * ENDPOINTS
 
 
 async def prepare(folder: Path, requests: int, keys: int = KEYS) -> None:
-    """Make `folder` an instance's, with so many requests and API keys; one that has requests stays as it is."""
+    """Make `folder` an instance's, with so many requests and API keys. What one of before has stays as it is."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / DATABASE
     database = Database(path)
@@ -41,17 +41,26 @@ async def prepare(folder: Path, requests: int, keys: int = KEYS) -> None:
         ledger.opened(ORGANISATION)
         await ledger.grant(ORGANISATION, usd("1000"), "benchmark")
         print(f"  writing {requests:,} requests …", file=sys.stderr, flush=True)
-        await asyncio.to_thread(_fill, path, requests, keys)
+        await asyncio.to_thread(_fill, path, requests)
+    await database.commit(
+        Write(
+            "INSERT INTO api_keys (id, organisation_id, name, digest, last_four, created_at)"
+            f" {_numbers(keys)} SELECT 'key_' || i, $1, 'key-' || i, printf('%064x', i), 'abcd', $2 FROM n"
+            " WHERE true ON CONFLICT (id) DO NOTHING",
+            (ORGANISATION, now_microseconds()),
+            rows=None,
+        )
+    )
     await database.close()
 
 
-def _fill(path: Path, requests: int, keys: int) -> None:
+def _fill(path: Path, requests: int) -> None:
     """Straight into the tables."""
     connection = apsw.Connection(str(path))
     for pragma in ("synchronous=OFF", "cache_size=-200000"):
         connection.execute(f"PRAGMA {pragma}")
     now = now_microseconds()
-    _write_company(connection, keys, now)
+    _write_company(connection, now)
     _write_records(connection, requests, now)
     _write_sums(connection)
     _write_entries(connection)
@@ -67,15 +76,10 @@ def _numbers(count: int) -> str:
     return f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {count})"
 
 
-def _write_company(connection: apsw.Connection, keys: int, now: int) -> None:
-    """Keys, other organisations with an owner each, members, mails that were sent, receipts, the audit log."""
+def _write_company(connection: apsw.Connection, now: int) -> None:
+    """Other organisations with an owner each, members, mails that were sent, receipts, the audit log."""
     place = (ORGANISATION, now)
     with connection:
-        connection.execute(
-            "INSERT INTO api_keys (id, organisation_id, name, digest, last_four, created_at)"
-            f" {_numbers(keys)} SELECT 'key_' || i, ?1, 'key-' || i, printf('%064x', i), 'abcd', ?2 FROM n",
-            place,
-        )
         connection.execute(
             "INSERT INTO users (id, email, name, password_hash, created_at, verified_at, is_admin)"
             f" {_numbers(OTHER_ORGANISATIONS)} SELECT 'usr_' || i, 'user' || i || '@bench.example', 'User ' || i,"
