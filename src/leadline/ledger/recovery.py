@@ -9,8 +9,11 @@ from leadline.storage.database import Database, Row, Transaction
 
 
 async def seal_entries(database: Database) -> None:
-    """Give entries of the time before digests theirs, once."""
-    if await database.rows("SELECT number FROM entries WHERE digest = '' LIMIT 1"):
+    """Give entries of the time before digests theirs, once: all of them or none, and nothing is written before, so the
+    newest one tells."""
+    if await database.rows(
+        "SELECT number FROM entries WHERE number = (SELECT MAX(number) FROM entries) AND digest = ''"
+    ):
         await database.together(_seal_entries, None)
 
 
