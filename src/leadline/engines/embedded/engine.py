@@ -20,11 +20,11 @@ from leadline.engines.embedded.memory import Memory
 from leadline.engines.embedded.model import Settings, Weights
 from leadline.engines.embedded.room import Room
 from leadline.engines.embedded.supervisor import Child, Supervisor, resident_bytes
-from leadline.engines.embedded.suspects import Suspects
 from leadline.engines.engine import EngineStatus, ModelFacts, Token, Use
 from leadline.engines.format.forms import is_forced, offered_tools
 from leadline.engines.format.marks import Piece
 from leadline.engines.format.template import ChatTemplate
+from leadline.engines.suspects import Suspects
 from leadline.engines.upstream.client import most_prompt_tokens
 from leadline.engines.upstream.http import ConnectionBroken, Unreachable
 from leadline.errors import InvalidRequest, LeadlineError, Unavailable
