@@ -1,7 +1,10 @@
 """`leadline models serve`, `withdraw` and `alias`: what is offered changes in the file and in a running server too."""
 
+import threading
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +77,9 @@ class Scene:
 
     def serve(self, **more: Any) -> dict[str, Any]:
         return self.server.command("models serve", weights="second", **more)
+
+    def offers(self, model: str) -> bool:
+        return any(one.name == model for one in self.server.pipeline.catalog.models)
 
     def status_of(self, model: str) -> int:
         body = BODY % model.encode()
@@ -227,6 +233,30 @@ def test_an_alias_comes_and_goes_between_two_requests(scene: Scene):
         statuses.append(scene.status_of("gpt-4o"))
 
     assert statuses == [404, 200, 404]
+
+
+def test_requests_beside_changes_find_a_model_whole_or_not_at_all(scene: Scene):
+    done = threading.Event()
+
+    def ask(model: str) -> set[int]:
+        statuses: set[int] = set()
+        while not done.is_set():
+            statuses.add(scene.status_of(model))
+        return statuses
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, model) for model in ("first", "second", "first", "mine")]
+        for _ in range(3):
+            scene.serve(aliases=["mine"])
+            while scene.offers("second"):
+                with suppress(Unavailable):  # a request runs on it
+                    scene.server.command("models withdraw", name="second")
+        done.set()
+        found = [one.result() for one in asking]
+
+    assert found[0] == found[2] == {200}
+    assert found[1] | found[3] <= {200, 404}
+    assert (scene.data / "leadline.toml").read_text().strip() == FILE.strip()
 
 
 def test_without_a_server_it_is_written_and_the_default_model_stays(tmp_path: Path):
