@@ -5,6 +5,7 @@ import contextlib
 import errno
 import ipaddress
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -122,6 +123,7 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         raise PermissionDenied(
             "--quickstart shows a key on the terminal, so it serves only this machine. Leave --host out."
         )
+    raise_file_limit()
     async with AsyncExitStack() as stack:
         instance = await Instance.open(data)
         stack.push_async_callback(instance.close)
@@ -320,6 +322,13 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def raise_file_limit() -> None:
+    """As many open files as this process may have: a stream takes two, and a shell gives a program often 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # a system may promise more than it gives
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(options: Options) -> list[socket.socket]:
