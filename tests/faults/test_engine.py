@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,9 +27,13 @@ from leadline.chat.request import (
     ToolChoice,
     ToolResult,
 )
+from leadline.engines.embedded.engine import EmbeddedEngine
 from leadline.engines.embedded.model import Settings, Weights
 from leadline.engines.format.template import ChatTemplate, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine
+from leadline.engines.openvino import wire
+from leadline.engines.openvino.engine import OpenVinoEngine
+from leadline.engines.openvino.model import installed
 from leadline.engines.upstream.http import ConnectionBroken
 from leadline.errors import InvalidRequest
 from leadline.weights.gguf import describe
@@ -46,21 +50,37 @@ def weights() -> Path:
     return default_weights()
 
 
-@asynccontextmanager
-async def running(weights: Path, context_tokens: int = 2048, parallel: int = 4) -> AsyncIterator[LlamaCppEngine]:
-    async def provide(_: Callable[[str], None]) -> Weights:
-        description = describe(weights)
-        words = Vocabulary(description.bos, description.eos, description.adds_bos, description.special_tokens)
-        template = ChatTemplate(description.chat_template, words)
-        return Weights(weights, Store(FOLDER).digest(weights), 8192, template)
+@pytest.fixture(params=[LlamaCppEngine, OpenVinoEngine], ids=["llamacpp", "openvino"])
+def make(request: pytest.FixtureRequest) -> type[EmbeddedEngine]:
+    """Each embedded engine: what one does for a request the other one does."""
+    if request.param is OpenVinoEngine and not installed():
+        pytest.skip("the package openvino-genai is not installed")
+    engine: type[EmbeddedEngine] = request.param
+    return engine
 
-    engine = LlamaCppEngine("default", provide, Settings(context_tokens, parallel, 2))
-    await engine.start()
-    try:
-        await until(lambda: engine.status.ready)
-        yield engine
-    finally:
-        await engine.close()
+
+Running = Callable[..., AbstractAsyncContextManager[EmbeddedEngine]]
+
+
+@pytest.fixture
+def running(make: type[EmbeddedEngine]) -> Running:
+    @asynccontextmanager
+    async def run(weights: Path, context_tokens: int = 2048, parallel: int = 4) -> AsyncIterator[EmbeddedEngine]:
+        async def provide(_: Callable[[str], None]) -> Weights:
+            description = describe(weights)
+            words = Vocabulary(description.bos, description.eos, description.adds_bos, description.special_tokens)
+            template = ChatTemplate(description.chat_template, words)
+            return Weights(weights, Store(FOLDER).digest(weights), 8192, template)
+
+        engine = make("default", provide, Settings(context_tokens, parallel, 2))
+        await engine.start()
+        try:
+            await until(lambda: engine.status.ready)
+            yield engine
+        finally:
+            await engine.close()
+
+    return run
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -69,8 +89,14 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def busy_slots(engine: LlamaCppEngine) -> int:
-    """What llama.cpp itself says of its slots."""
+async def busy_slots(engine: EmbeddedEngine) -> int:
+    """The requests that run, as the child itself says."""
+    if isinstance(engine, OpenVinoEngine):
+        link = engine._ready_link()
+        said = await link.ask(wire.Ask(link.number()), DEADLINE_SECONDS)
+        assert isinstance(said, wire.Alive)
+        return said.running
+    assert isinstance(engine, LlamaCppEngine)
     slots = await engine._ready_client().get("/slots", 10)
     return sum(slot["is_processing"] for slot in slots)
 
@@ -79,12 +105,12 @@ def ask(text: str, tokens: int = 16, **sampling: float) -> ChatRequest:
     return ChatRequest("m", (Message("user", (Text(text),)),), tokens, Sampling(temperature=0.0, **sampling))
 
 
-async def answer(engine: LlamaCppEngine, request: ChatRequest) -> ChatAnswer:
+async def answer(engine: EmbeddedEngine, request: ChatRequest) -> ChatAnswer:
     async with aclosing(engine.generate(request)) as batches:
         return await collect(batches)
 
 
-async def test_a_real_model_answers_and_counts_truly(weights):
+async def test_a_real_model_answers_and_counts_truly(running, weights):
     async with running(weights) as engine:
         request = ask("What is the capital of France?", 32)
         whole = await answer(engine, request)
@@ -109,7 +135,7 @@ CLOCK = Tool("get_time", "The time of day")
 
 
 @pytest.mark.parametrize("name", ["get_weather", "get_time"])
-async def test_a_forced_call_is_valid_however_small_the_model_is(weights, name):
+async def test_a_forced_call_is_valid_however_small_the_model_is(running, weights, name):
     asked = replace(ask("What is the weather in Paris?", 80), tools=(WEATHER, CLOCK), parallel_tool_calls=False)
     async with running(weights) as engine:
         answered = await answer(engine, replace(asked, tool_choice=ToolChoice("named", name)))
@@ -128,7 +154,7 @@ async def test_a_forced_call_is_valid_however_small_the_model_is(weights, name):
     )
 
 
-async def test_a_required_call_is_one_of_the_tools_and_its_result_is_read(weights):
+async def test_a_required_call_is_one_of_the_tools_and_its_result_is_read(running, weights):
     asked = replace(ask("What is the weather in Paris?", 80), tools=(WEATHER, CLOCK), parallel_tool_calls=False)
     async with running(weights) as engine:
         first = await answer(engine, replace(asked, tool_choice=ToolChoice("required")))
@@ -143,7 +169,7 @@ async def test_a_required_call_is_one_of_the_tools_and_its_result_is_read(weight
     assert second.usage.prompt_tokens > alone
 
 
-async def test_an_answer_that_must_be_json_is_json_of_its_schema(weights):
+async def test_an_answer_that_must_be_json_is_json_of_its_schema(running, weights):
     schema = {
         "type": "object",
         "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "maximum": 120}},
@@ -156,7 +182,7 @@ async def test_an_answer_that_must_be_json_is_json_of_its_schema(weights):
     assert json.loads(block.text).keys() == {"name", "age"}
 
 
-async def test_control_tokens_in_user_text_are_ordinary_text(weights):
+async def test_control_tokens_in_user_text_are_ordinary_text(running, weights):
     """The same words take more tokens than a control token, and the model sees one turn."""
     async with running(weights) as engine:
         plain = await engine.count_prompt_tokens(ask("say"))
@@ -165,7 +191,7 @@ async def test_control_tokens_in_user_text_are_ordinary_text(weights):
             assert spelt - plain > 1, token
 
 
-async def test_a_repeated_prefix_is_reused_and_told_truly(weights):
+async def test_a_repeated_prefix_is_reused_and_told_truly(running, weights):
     async with running(weights) as engine:
         story = "Once there was a fox who lived by the sea. " * 12
         first = await answer(engine, ask(story + "Who lived there?", 2))
@@ -176,7 +202,7 @@ async def test_a_repeated_prefix_is_reused_and_told_truly(weights):
     assert other.usage.cached_tokens < 30
 
 
-async def test_requests_are_decoded_together(weights):
+async def test_requests_are_decoded_together(running, weights):
     async with running(weights) as engine:
         order: list[int] = []
 
@@ -191,7 +217,7 @@ async def test_requests_are_decoded_together(weights):
 
 
 @pytest.mark.parametrize("when", ["in the prompt", "in the answer"])
-async def test_a_hang_up_frees_the_slot(weights, when):
+async def test_a_hang_up_frees_the_slot(running, weights, when):
     async with running(weights) as engine:
         long = "word " * (1500 if when == "in the prompt" else 3)
         batches = engine.generate(ask(f"Tell me a story of {long}", 400))
@@ -207,19 +233,19 @@ async def test_a_hang_up_frees_the_slot(weights, when):
         assert engine._room.free_tokens == 4096
 
 
-async def test_more_requests_than_the_cache_holds_wait_and_none_fails(weights):
+async def test_more_requests_than_the_cache_holds_wait_and_none_fails(running, weights):
     async with running(weights, context_tokens=512, parallel=4) as engine:
         answers = await asyncio.gather(*(answer(engine, ask(f"Count to {n}. " * 20, 200)) for n in range(8)))
     assert len(answers) == 8
 
 
-async def test_a_prompt_beyond_the_context_is_refused_with_both_numbers(weights):
+async def test_a_prompt_beyond_the_context_is_refused_with_both_numbers(running, weights):
     async with running(weights, context_tokens=256) as engine:
         with pytest.raises(InvalidRequest, match=r"context is 256 tokens, but the prompt has \d+"):
             await answer(engine, ask("word " * 400))
 
 
-async def test_a_killed_child_comes_back_and_a_request_that_had_not_begun_is_answered(weights):
+async def test_a_killed_child_comes_back_and_a_request_that_had_not_begun_is_answered(running, weights):
     async with running(weights) as engine:
         before = engine.child
         assert before is not None
@@ -231,7 +257,7 @@ async def test_a_killed_child_comes_back_and_a_request_that_had_not_begun_is_ans
         assert engine.child.key != before.key
 
 
-async def test_a_stream_whose_child_is_killed_breaks_with_an_error(weights):
+async def test_a_stream_whose_child_is_killed_breaks_with_an_error(running, weights):
     async with running(weights) as engine:
         batches = engine.generate(ask("Tell me a long story.", 400))
         await anext(batches)
@@ -244,7 +270,7 @@ async def test_a_stream_whose_child_is_killed_breaks_with_an_error(weights):
         await until(lambda: engine.status.ready)
 
 
-async def test_a_request_over_which_two_children_were_lost_is_not_run_again(weights):
+async def test_a_request_over_which_two_children_were_lost_is_not_run_again(running, weights):
     async with running(weights) as engine:
         poison = ask("Tell me a long story.", 400)
         for _ in range(2):
@@ -262,10 +288,11 @@ async def test_a_request_over_which_two_children_were_lost_is_not_run_again(weig
         assert (await answer(engine, ask("Tell me a short story.", 4))).usage.output_tokens > 0
 
 
-async def test_a_hung_child_is_killed_and_replaced(weights, monkeypatch):
+async def test_a_hung_child_is_killed_and_replaced(running, weights, monkeypatch):
     monkeypatch.setattr("leadline.engines.embedded.supervisor._HEARTBEAT_EVERY_SECONDS", 0.05)
     monkeypatch.setattr("leadline.engines.embedded.supervisor._HEARTBEATS_MISSED", 2)
     monkeypatch.setattr("leadline.engines.llamacpp.engine._HEARTBEAT_SECONDS", 0.5)
+    monkeypatch.setattr("leadline.engines.openvino.engine._HEARTBEAT_SECONDS", 0.5)
     async with running(weights) as engine:
         hung = engine.child
         assert hung is not None
@@ -274,21 +301,21 @@ async def test_a_hung_child_is_killed_and_replaced(weights, monkeypatch):
         assert not Path(f"/proc/{hung.pid}").exists()
 
 
-async def test_weights_that_cannot_be_loaded_are_said_so_and_tried_again(tmp_path):
+async def test_weights_that_cannot_be_loaded_are_said_so_and_tried_again(make, tmp_path):
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + b"\x00" * 100)
 
     async def provide(_: Callable[[str], None]) -> Weights:
         return Weights(broken, "0", 8192)
 
-    engine = LlamaCppEngine("default", provide, Settings(512, 1, 1))
+    engine = make("default", provide, Settings(512, 1, 1))
     await engine.start()
     await until(lambda: "could not load" in engine.status.detail)
     assert not engine.status.ready
     await engine.close()
 
 
-async def test_the_fingerprint_holds_across_restarts_and_changes_with_a_setting(weights):
+async def test_the_fingerprint_holds_across_restarts_and_changes_with_a_setting(running, weights):
     async with running(weights) as engine:
         first = engine.facts("m").fingerprint
     async with running(weights) as engine:
@@ -298,7 +325,7 @@ async def test_the_fingerprint_holds_across_restarts_and_changes_with_a_setting(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-async def test_the_child_has_no_secret_in_its_environment(weights, monkeypatch):
+async def test_the_child_has_no_secret_in_its_environment(running, weights, monkeypatch):
     monkeypatch.setenv("LEADLINE_SECRET", "s" * 40)
     monkeypatch.setenv("GPU_1_KEY", "a-key")
     async with running(weights) as engine:
@@ -314,13 +341,13 @@ PARENT = """
 import asyncio, sys
 from pathlib import Path
 from leadline.engines.format.template import ChatTemplate, Vocabulary
-from leadline.engines.llamacpp.engine import LlamaCppEngine
 from leadline.engines.embedded.model import Settings, Weights
+from {module} import {name}
 
 async def main():
     async def provide(tell):
         return Weights(Path(sys.argv[1]), "0", 8192)
-    engine = LlamaCppEngine("default", provide, Settings(512, 1, 1))
+    engine = {name}("default", provide, Settings(512, 1, 1))
     await engine.start()
     while not engine.status.ready:
         await asyncio.sleep(0.01)
@@ -332,9 +359,10 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-async def test_the_child_dies_with_a_parent_that_is_killed(weights):
+async def test_the_child_dies_with_a_parent_that_is_killed(make, weights):
     parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PARENT, str(weights), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-c", PARENT.format(module=make.__module__, name=make.__name__), str(weights)),
+        stdout=asyncio.subprocess.PIPE,
     )
     assert parent.stdout is not None
     child = int(await asyncio.wait_for(parent.stdout.readline(), DEADLINE_SECONDS))

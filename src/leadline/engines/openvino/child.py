@@ -144,7 +144,7 @@ class Server:
                 tokens = vocabulary.tokens(parts)
                 connection.say(wire.Tokens(number, [(token, vocabulary.token_bytes[token]) for token in tokens]))
             case wire.Ask(number):
-                connection.say(wire.Alive(number))
+                connection.say(wire.Alive(number, self.pipeline.running + len(self._waiting)))
             case _:
                 raise wire.Broken
 

@@ -70,6 +70,10 @@ class Pipeline:
     def works(self) -> bool:
         return bool(self._running)
 
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
     def warm(self) -> None:
         """Run once what every request runs: the first time takes longer."""
         said: deque[Message] = deque()

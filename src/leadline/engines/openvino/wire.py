@@ -105,7 +105,10 @@ class Tokens(Message, frozen=True):
 
 
 class Alive(Message, frozen=True):
+    """It is, and so many requests run."""
+
     number: int
+    running: int
 
 
 class Pauses(Message, frozen=True):
