@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
@@ -111,15 +110,14 @@ async def _ask(client: HttpClient, body: bytes) -> Answer:
             text = (await response.read(_WAIT_SECONDS)).decode("utf-8", "replace")
             raise EngineFailed(f"{client.name} answered {response.status}: {text}")
         events, first, usage = EventParser(), 0.0, None
-        async with aclosing(response.pieces(_WAIT_SECONDS)) as pieces:
-            async for piece in pieces:
-                for payload in events.feed(piece):
-                    if payload == b"[DONE]":
-                        continue
-                    chunk = _decoder.decode(payload)
-                    if not first and any(choice.delta.content for choice in chunk.choices):
-                        first = time.perf_counter()
-                    usage = chunk.usage or usage
+        while piece := await response.piece(_WAIT_SECONDS):
+            for payload in events.feed(piece):
+                if payload == b"[DONE]":
+                    continue
+                chunk = _decoder.decode(payload)
+                if not first and any(choice.delta.content for choice in chunk.choices):
+                    first = time.perf_counter()
+                usage = chunk.usage or usage
     finally:
         response.close()
     if not first or usage is None:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,9 +122,8 @@ def _rest(server: Server, facts: dict[str, Any]) -> Side:
             response = await client.send("POST", "/v1/chat/completions", body, _SECONDS)
             try:
                 assert response.status == 200
-                async with aclosing(response.pieces(_SECONDS)) as pieces:
-                    async for _ in pieces:
-                        pass
+                while await response.piece(_SECONDS):
+                    pass
             finally:
                 response.close()
 

@@ -132,7 +132,7 @@ class ChatRequest:
     # None leaves it to the model. A wish is not granted by a model that cannot think; it refuses anything more.
     effort: Effort | None = None
     effort_is_wish: bool = False
-    # The answer is wanted whole: an engine may give it in one batch. Hung up upon, it then costs no more than its prompt.
+    # The answer is wanted whole: an engine may give it in one batch. Hung up upon it then costs its prompt alone.
     whole: bool = False
     # Whose work an engine may use again for it: requests of other scopes neither use it nor learn of it. Opaque, for
     # embedded engines alone; no dialect sets it.

@@ -136,7 +136,7 @@ async def _write_all(writer: "_Writer", generation: Generation, encoder: Encoder
             if written and written % BATCHES_PER_TURN == 0:
                 await asyncio.sleep(0)
             piece = encoder.encode(batch)
-            if all(isinstance(event, Started) for event in batch):
+            if isinstance(batch[0], Started) and all(isinstance(event, Started) for event in batch):
                 writer.hold(piece)
             elif piece:
                 await writer.write(piece)

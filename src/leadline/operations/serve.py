@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import logging
 import resource
@@ -44,6 +45,8 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 DEFAULT_GRPC_PORT = 8081
 DRAIN_SECONDS = 30
+# Objects more than there were, after which the collector looks for those that only hold each other.
+_COLLECT_AFTER = 10_000
 SETTLE_SECONDS = 5
 _BACKLOG = 2048
 _READY_EVERY_SECONDS = 0.05
@@ -167,7 +170,7 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
             terminal.setup_link((await make_setup_link(instance, COMMAND_LINE))["link"])
         greeting = asyncio.create_task(_welcome(instance, catalog, options, terminal, port))
         stack.push_async_callback(_cancelled, greeting)
-        stack.push_async_callback(_cancelled, asyncio.create_task(prepare_console()))
+        stack.push_async_callback(_cancelled, asyncio.create_task(_prepare()))
         await asyncio.gather(server.serve(sockets), draining)
         # What the drain cut short still says so to its client and settles.
         if server.server_state.tasks:
@@ -176,6 +179,14 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
             *(part.close(SETTLE_SECONDS) for part in (pipeline.replays, pipeline.deferred, pipeline.files)),
             pipeline.pictures.close(),
         )
+
+
+async def _prepare() -> None:
+    """Load what is needed sooner or later. What is there by then stays: the collector looks at what comes, and less
+    often. Looking at all of it again and again took a tenth of a request's CPU."""
+    await prepare_console()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ _log = logging.getLogger("leadline.api")
 
 def presented_key(authorization: Sequence[str], x_api_key: Sequence[str]) -> str | None:
     """The key from the values of either header, empty ones aside. Two different ones are refused: InvalidRequest."""
-    keys = {key for key in (*map(_bearer, authorization), *(value.strip() for value in x_api_key)) if key}
+    keys = {key for key in (*map(_bearer, authorization), *map(str.strip, x_api_key)) if key}
     if len(keys) > 1:
         raise InvalidRequest("The headers Authorization and x-api-key hold two different keys. Send one of them.")
     return keys.pop() if keys else None

@@ -208,8 +208,7 @@ async def test_a_reader_that_falls_behind_stops_the_socket():
     async with engine_with(Reply(pieces=(piece,) * 200, ends="never")) as (engine, _):
         batches = engine.generate(ASK)
         await anext(batches)
-        stream = batches.ag_frame.f_locals["batches"]
-        connection = stream.ag_frame.f_locals["response"]._connection
+        connection = batches.ag_frame.f_locals["response"]._connection
         async with asyncio.timeout(30):
             while not connection._paused:
                 await asyncio.sleep(0.001)

@@ -28,6 +28,7 @@ from leadline.serving.generation import Generation
 
 Json = dict[str, Any]
 _json = msgspec.json.Encoder()
+_encode = _json.encode
 
 
 def encode_usage(usage: Usage, cost_ticks: int) -> Json:
@@ -134,12 +135,12 @@ class ChunkEncoder:
         self._calls: dict[int, list[tuple[str, str, list[str]]]] = {}
 
     def encode(self, batch: tuple[ChatEvent, ...]) -> bytes:
-        return b"".join([self._event(event) for event in batch])
+        return b"".join(
+            [self._text(event) if type(event) is TextDelta else self._event(event) for event in batch],
+        )
 
     def _event(self, event: ChatEvent) -> bytes:
         match event:
-            case TextDelta():
-                return self._text(event)
             case ReasoningDelta():
                 return self._chunk(event.choice, {"reasoning_content": event.text})
             case ToolCallStarted():
@@ -156,14 +157,9 @@ class ChunkEncoder:
         return b""
 
     def _text(self, event: TextDelta) -> bytes:
-        more = b""
-        if event.logprobs:
-            more = b',"logprobs":' + _json.encode(_logprobs(event.logprobs))
+        more = b',"logprobs":' + _json.encode(_logprobs(event.logprobs)) if event.logprobs else b""
         return b'%b{"index":%d,"delta":{"content":%b}%b,"finish_reason":null}]}\n\n' % (
-            self._before,
-            event.choice,
-            _json.encode(event.text),
-            more,
+            *(self._before, event.choice, _encode(event.text), more),
         )
 
     def _chunk(self, choice: int, delta: Json, finish_reason: str | None = None, usage: Json | None = None) -> bytes:

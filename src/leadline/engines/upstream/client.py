@@ -61,7 +61,7 @@ class ChatClient:
     http: HttpClient
     vllm: bool = False
 
-    async def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+    def generate(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         """Run `request`; see `Engine.generate`. Closing the generator closes the connection, which aborts the work.
 
         What is wanted whole and cannot be long is asked for whole: a server that streams costs it and us a write and a
@@ -74,10 +74,14 @@ class ChatClient:
         decoder = ChunkDecoder(most, told_start=whole)
         path = "/completions" if request.prompts else "/chat/completions"
         body = encode_request(request, stream=not whole, vllm=self.vllm)
-        if whole:
-            # Nothing is heard of it until its end, so it begins when it is sent.
-            await self.http.reach()
-            yield (Started(),)
+        return self._whole(path, body, decoder) if whole else self.stream(path, body, decoder)
+
+    async def _whole(
+        self, path: str, body: bytes, decoder: StreamDecoder
+    ) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
+        """Nothing is heard of it until its end, so it begins when it is sent."""
+        await self.http.reach()
+        yield (Started(),)
         async with aclosing(self.stream(path, body, decoder)) as batches:
             async for batch in batches:
                 yield batch
@@ -94,13 +98,14 @@ class ChatClient:
                 yield (*decoder.decode(await response.read(NEXT_BYTE_SECONDS)), *decoder.end())
                 return
             events = EventParser()
-            async with aclosing(response.pieces(NEXT_BYTE_SECONDS)) as pieces:
-                async for piece in pieces:
-                    batch = [event for payload in events.feed(piece) for event in decoder.decode(payload)]
-                    if batch:
-                        yield tuple(batch)
-                    if decoder.done:
-                        break
+            while piece := await response.piece(NEXT_BYTE_SECONDS):
+                batch: list[ChatEvent] = []
+                for payload in events.feed(piece):
+                    batch += decoder.decode(payload)
+                if batch:
+                    yield tuple(batch)
+                if decoder.done:
+                    break
             rest = [] if decoder.done else events.end()
             if last := (*(event for payload in rest for event in decoder.decode(payload)), *decoder.end()):
                 yield last

@@ -169,8 +169,10 @@ class ChunkDecoder:
             raise EngineFailed("The engine sent a chunk that is not understood.") from None
         if chunk.error:
             raise EngineFailed("The engine reported an error in the middle of its answer.")
-        self._usage = chunk.usage or self._usage
-        self._progress = chunk.prompt_progress or self._progress
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+        if chunk.prompt_progress is not None:
+            self._progress = chunk.prompt_progress
         events: list[ChatEvent] = []
         if not self._started:
             self._start(chunk, events)
@@ -223,11 +225,12 @@ class ChunkDecoder:
 
     def _tokens(self, timings: _Timings | None) -> int:
         """How many tokens this delta took: by the engine's running count, else one."""
-        counted = timings.predicted_n if timings is not None else 0
-        if not self._counted < counted <= self.most_output_tokens:
-            counted = min(self._counted + 1, self.most_output_tokens)
-        tokens, self._counted = counted - self._counted, counted
-        return tokens
+        before = self._counted
+        if timings is not None and before < timings.predicted_n <= self.most_output_tokens:
+            self._counted = timings.predicted_n
+        elif before < self.most_output_tokens:
+            self._counted = before + 1
+        return self._counted - before
 
     def _take_call(self, wire: _ToolCall, timings: _Timings | None, events: list[ChatEvent]) -> None:
         """Name and id count once, when they first come; a call begins with its name."""

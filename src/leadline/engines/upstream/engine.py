@@ -34,6 +34,8 @@ class UpstreamEngine:
     _client: ChatClient = field(init=False)
     _status: EngineStatus = NOT_STARTED
     _contexts: dict[str, int] = field(default_factory=dict)
+    # What was told of each model since the last probe.
+    _facts: dict[str, ModelFacts] = field(default_factory=dict)
     _probing: "asyncio.Task[None] | None" = None
 
     def __post_init__(self) -> None:
@@ -62,7 +64,11 @@ class UpstreamEngine:
         return Unneeded()
 
     def facts(self, model: str) -> ModelFacts:
-        return ModelFacts(self._contexts.get(model), _CAPABILITIES, (self.kind, self.url, model))
+        facts = self._facts.get(model)
+        if facts is None:
+            facts = ModelFacts(self._contexts.get(model), _CAPABILITIES, (self.kind, self.url, model))
+            self._facts[model] = facts
+        return facts
 
     def leaves_room(self, request: ChatRequest) -> bool:
         return True
@@ -87,7 +93,7 @@ class UpstreamEngine:
         while True:
             try:
                 models = await self._client.get("/models", _PROBE_SECONDS)
-                self._contexts = _contexts(models)
+                self._contexts, self._facts = _contexts(models), {}
                 self._status = EngineStatus(ready=True, detail=f"answers at {self.url}")
             except LeadlineError as error:
                 self._status = EngineStatus(ready=False, detail=str(error))

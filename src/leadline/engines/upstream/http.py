@@ -7,7 +7,7 @@ so that a slow client slows its own engine stream and nothing else. One timer pe
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -199,18 +199,18 @@ class Response:
     def is_json(self) -> bool:
         return self._connection.content_type.lower().startswith(b"application/json")
 
-    async def pieces(self, seconds: float) -> AsyncGenerator[bytes, None]:
-        """The body as it arrives; no wait longer than `seconds`. ConnectionBroken where it breaks off."""
+    async def piece(self, seconds: float) -> bytes:
+        """All that has arrived of the body, or b"" at its end; no wait longer than `seconds`. ConnectionBroken where it
+        breaks off."""
         try:
-            while piece := await self._connection.piece(seconds):
-                yield piece
+            return await self._connection.piece(seconds)
         except ConnectionResetError:
             raise ConnectionBroken(f"The engine {self._client.name} broke off in the middle of its answer.") from None
 
     async def read(self, seconds: float, limit_bytes: int = 16 * 1024 * 1024) -> bytes:
         """The whole body."""
         pieces, size = [], 0
-        async for piece in self.pieces(seconds):
+        while piece := await self.piece(seconds):
             pieces.append(piece)
             size += len(piece)
             if size > limit_bytes:
@@ -229,6 +229,8 @@ class HttpClient:
     address: Address
     headers: Mapping[str, str] = field(default_factory=dict)
     _idle: list[_Connection] = field(default_factory=list)
+    # What heads of requests have in common, by method and path.
+    _heads: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     async def send(self, method: str, path: str, body: bytes | None, seconds: float) -> Response:
         """Send a request and wait for the answer's headers.
@@ -293,10 +295,16 @@ class HttpClient:
         return connection
 
     def _head(self, method: str, path: str, body: bytes | None) -> bytes:
+        head = self._heads.get((method, path))
+        if head is None:
+            head = self._heads[method, path] = self._common_head(method, path)
+        if body is None:
+            return head + b"\r\n"
+        return b"%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (head, len(body))
+
+    def _common_head(self, method: str, path: str) -> bytes:
         address = self.address
         host = address.host if address.port in (80, 443) else f"{address.host}:{address.port}"
         lines = [f"{method} {address.path}{path} HTTP/1.1", f"Host: {host}", "Accept-Encoding: identity"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
-        if body is not None:
-            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        return "".join(f"{line}\r\n" for line in lines).encode("latin-1")

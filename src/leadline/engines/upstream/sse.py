@@ -16,7 +16,17 @@ class EventParser:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The payloads of the events that are now complete."""
-        *lines, self._rest = (self._rest + piece).split(b"\n")
+        piece = self._rest + piece
+        payloads = None if self._data or b"\r" in piece else _of_whole_events(piece)
+        if payloads is None:
+            payloads = self._read(piece)
+        else:
+            self._rest = b""
+        return payloads
+
+    def _read(self, piece: bytes) -> list[bytes]:
+        """Line by line."""
+        *lines, self._rest = piece.split(b"\n")
         if len(self._rest) > LONGEST_EVENT_BYTES:
             raise EngineFailed("The engine sent an event that is too long.")
         payloads: list[bytes] = []
@@ -34,3 +44,16 @@ class EventParser:
     def end(self) -> list[bytes]:
         """The payload of a last event that no empty line ends."""
         return self.feed(b"\n\n")
+
+
+def _of_whole_events(piece: bytes) -> list[bytes] | None:
+    """The payloads of a piece that holds nothing but whole events of one line, as nearly all do; None of any other."""
+    if not piece.endswith(b"\n\n"):
+        return None
+    payloads: list[bytes] = []
+    for event in piece[:-2].split(b"\n\n"):
+        if not event.startswith(b"data: ") or b"\n" in event:
+            return None
+        if len(event) > 6:
+            payloads.append(event[6:])
+    return payloads
