@@ -147,7 +147,7 @@ async def test_weights_are_served_asked_and_withdrawn_and_the_first_model_shares
     await page.click("main button:has-text('Serve it')")
     await page.wait_for_selector("text=second is a model now")
     await in_state(page, "unloaded", "second")
-    answers = [await ask(page, "Say hello.", model) for model in ("second", MODEL)]
+    answers = [await ask(page, "Say hello.", model) for model in (MODEL, "second")]
     await page.goto("/admin/engines")
     await in_state(page, "loaded", "second")
     await page.goto("/models/second")

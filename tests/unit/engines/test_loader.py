@@ -393,6 +393,20 @@ async def test_it_is_loaded_anew_once_and_stays_where_a_request_needs_it():
         assert (loader.state, children.loads) == ("loaded", 2)
 
 
+async def test_a_request_that_may_not_wait_waits_where_it_is_loaded_anew_and_only_then():
+    async with engine(policy=REFUSING) as (loader, children):
+        loader.load()
+        children.go.set()
+        await until(lambda: loader.state == "loaded")
+        loader.reload()
+        (await loader.take()).close()
+        assert children.loads == 2
+        loader.unload()
+        await until(lambda: loader.state == "unloaded")
+        with pytest.raises(Unavailable):
+            await loader.take()
+
+
 async def test_what_was_closed_loads_for_nobody_and_holds_no_memory():
     memory = Memory(10)
     async with engine(memory=memory) as (loader, children):

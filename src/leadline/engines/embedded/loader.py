@@ -16,6 +16,8 @@ from leadline.errors import Unavailable
 MOST_WAITING = 256
 # What was loaded for a request that went away to come again is kept for it so long.
 UNUSED_SECONDS = 60.0
+# Nobody asked for a model to be loaded anew: requests wait for that, however they wait else.
+RELOAD_WAIT_SECONDS = 60.0
 _FIRST_BACK_OFF_SECONDS = 1.0
 _LONGEST_BACK_OFF_SECONDS = 300.0
 _LONGEST_RETRY_SECONDS = 60
@@ -74,7 +76,7 @@ class Loader:
     _leave: asyncio.Event = field(default_factory=asyncio.Event)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _idle: asyncio.TimerHandle | None = None
-    _again: bool = False
+    _reloads: bool = False
     _closed: bool = False
 
     @property
@@ -129,8 +131,7 @@ class Loader:
                     await asyncio.wait_for(self._wanted.wait(), self._again_at - _now())
                 self._again_at = 0.0
                 self._load_unasked()
-            if self._again:
-                self._again = False
+            if self._reloads and self.state == "unloaded":
                 self._load_unasked()
             await self._wanted.wait()
             self._wanted.clear()
@@ -153,9 +154,9 @@ class Loader:
             self.leave()
 
     def reload(self) -> None:
-        """Load anew, unless a request needs what is loaded."""
+        """Load anew, unless a request needs what is loaded. Those that come meanwhile wait."""
         if self.state == "loaded" and not self._uses:
-            self._again = True
+            self._reloads = True
             self._stay()
             self.leave()
 
@@ -179,6 +180,7 @@ class Loader:
     def loaded(self, detail: str) -> None:
         self._load_seconds, self._failures = _now() - self._began_at, 0
         self._settled, self._used, self._last_used = True, False, _now()
+        self._reloads = False
         self._become("loaded", detail)
         self._unload_later()
 
@@ -202,7 +204,8 @@ class Loader:
             raise Unavailable(f"Too many requests wait for the engine {self.name} to load. Try again in a moment.")
         self._waiting += 1
         try:
-            async with asyncio.timeout(self.policy.wait_seconds):
+            wait_seconds = max(self.policy.wait_seconds, RELOAD_WAIT_SECONDS if self._reloads else 0)
+            async with asyncio.timeout(wait_seconds):
                 while self.state != "loaded":
                     self._want()
                     await self._changed.wait()
@@ -256,6 +259,7 @@ class Loader:
             self._fail(running.result())
 
     def _fail(self, why: str) -> None:
+        self._reloads = False
         seconds = min(_LONGEST_BACK_OFF_SECONDS, _FIRST_BACK_OFF_SECONDS * 2**self._failures)
         self._failures += 1
         self._again_at = _now() + seconds
