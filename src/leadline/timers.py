@@ -85,6 +85,11 @@ class Within:
         """Give it so long from now on."""
         self._timer.due = asyncio.get_running_loop().time() + seconds
 
+    def end(self) -> None:
+        """Its time is over now."""
+        self._timer.cancel()
+        self._cancel()
+
     def _cancel(self) -> None:
         self._late = True
         self._task.cancel()

@@ -14,37 +14,48 @@ DEADLINE_SECONDS = 30
 
 @dataclass(frozen=True)
 class Reply:
-    """`pieces` go out one write each. `ends`: properly, by a broken connection, or never."""
+    """`pieces` go out one write each, after a `head` of its own or a common one. `ends`: properly, by a broken
+    connection, or never."""
 
     status: int = 200
     pieces: tuple[bytes, ...] = ()
     ends: str = "properly"
     content_type: str = "text/event-stream"
+    head: bytes = b""
 
 
 @dataclass
 class ScriptedUpstream:
-    """`reply` answers every chat request. What came in and how many callers went away is on record."""
+    """`reply` answers every chat request, and `models` whoever asks for the list. What came in and how many callers
+    went away is on record. `halt` is what a killed process leaves."""
 
     reply: Reply = field(default_factory=Reply)
+    models: Reply = field(default_factory=lambda: _json_reply({"data": [{"id": "tiny", "max_model_len": 500}]}))
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[str] = field(default_factory=list)
     connections: int = 0
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     _serving: set["asyncio.Task[None]"] = field(default_factory=set)
+    _server: asyncio.Server | None = None
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["ScriptedUpstream"]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         try:
             yield self
         finally:
-            server.close()
-            for task in self._serving:
-                task.cancel()
-            await asyncio.gather(*self._serving, return_exceptions=True)
+            await self.halt()
+
+    async def halt(self) -> None:
+        """Listen no more, and break all connections."""
+        assert self._server is not None
+        self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     @contextmanager
     def aside(self) -> Iterator["ScriptedUpstream"]:
@@ -88,10 +99,13 @@ class ScriptedUpstream:
             lengths = [line for line in head.lower().split("\r\n") if line.startswith("content-length:")]
             body = await reader.readexactly(int(lengths[0].partition(":")[2])) if lengths else b""
             if "/models" in head:
-                await self._write(writer, _json_reply({"data": [{"id": "tiny", "max_model_len": 500}]}))
+                await self._write(writer, self.models)
+                if self.models.ends == "never":
+                    await reader.read()
                 continue
             self.headers.append(head)
             self.bodies.append(json.loads(body))
+            self.asked.set()
             await self._write(writer, self.reply)
             if self.reply.ends == "never":
                 await reader.read()
@@ -101,11 +115,11 @@ class ScriptedUpstream:
 
     async def _write(self, writer: asyncio.StreamWriter, reply: Reply) -> None:
         lines = f"HTTP/1.1 {reply.status} X", f"Content-Type: {reply.content_type}", "Transfer-Encoding: chunked"
-        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
+        writer.write(reply.head or "\r\n".join(lines).encode() + b"\r\n\r\n")
         for piece in reply.pieces:
-            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            writer.write(piece if reply.head else b"%x\r\n%b\r\n" % (len(piece), piece))
             await writer.drain()
-        if reply.ends == "properly":
+        if reply.ends == "properly" and not reply.head:
             writer.write(b"0\r\n\r\n")
         await writer.drain()
 

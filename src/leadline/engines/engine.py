@@ -12,6 +12,7 @@ from leadline.chat.events import ChatEvent
 from leadline.chat.request import ChatRequest
 
 State = Literal["unloaded", "loading", "loaded", "unloading", "restarting", "failed"]
+WorkerState = Literal["ready", "away", "broken", "draining"]
 Capability = Literal["chat", "completions", "tools", "json", "logprobs", "vision", "embeddings", "reasoning"]
 
 
@@ -37,11 +38,25 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One of several servers behind one engine. `broken`: it answers, but its requests fail. `failures`, and the prompt
+    tokens and those of them that it had cached, are counted since it came."""
+
+    at: str
+    state: WorkerState
+    detail: str
+    running: int = 0
+    failures: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """`ready`: it takes a request now, if need be after a load. `detail` is a sentence for people: why not, or what
     runs. `state` None: its models are not ours to load. `loaded_percent` is an estimate, `memory_bytes` what it takes
     now, `claimed_bytes` the most that it may take of the `limit_bytes` that all embedded engines share. `waiting` are
-    the requests that wait for it; None where it does not say."""
+    the requests that wait for it; None where it does not say. `workers` are those that it is made of, if it is."""
 
     ready: bool
     detail: str
@@ -51,6 +66,7 @@ class EngineStatus:
     claimed_bytes: int | None = None
     limit_bytes: int | None = None
     waiting: int | None = None
+    workers: tuple[WorkerStatus, ...] = ()
 
 
 NOT_STARTED = EngineStatus(ready=False, detail="not started yet")

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from leadline.chat.events import ChatEvent
@@ -25,22 +25,27 @@ _CONTEXT_FIELDS = ("max_model_len", "context_length", "context_tokens", "context
 
 @dataclass(slots=True)
 class UpstreamEngine:
-    """`url` ends where `/chat/completions` follows, such as `http://127.0.0.1:8000/v1`."""
+    """`url` ends where `/chat/completions` follows, such as `http://127.0.0.1:8000/v1`. It is reached at `ip`, where
+    that is known. `probed` is called after each look at whether it is there."""
 
     name: str
     kind: str
     url: str
     api_key: str | None = None
+    ip: str | None = None
+    probe_every_seconds: float = _PROBE_EVERY_SECONDS
+    probed: Callable[[], None] = lambda: None
     _client: ChatClient = field(init=False)
     _status: EngineStatus = NOT_STARTED
     _contexts: dict[str, int] = field(default_factory=dict)
     # What was told of each model since the last probe.
     _facts: dict[str, ModelFacts] = field(default_factory=dict)
     _probing: "asyncio.Task[None] | None" = None
+    _doubted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         headers = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
-        http = HttpClient(self.name, Address.of(self.url), headers)
+        http = HttpClient(self.name, replace(Address.of(self.url), ip=self.ip), headers)
         self._client = ChatClient(http, vllm=self.kind == "vllm")
 
     @property
@@ -62,6 +67,11 @@ class UpstreamEngine:
             why = self._status.detail.rstrip(".")
             raise Unavailable(f"The engine {self.name} is not ready: {why}. Try again in a moment.")
         return Unneeded()
+
+    def doubt(self, why: str) -> None:
+        """It is not ready, whatever it said last, until it answers again; it is asked at once."""
+        self._status = EngineStatus(ready=False, detail=why)
+        self._doubted.set()
 
     def facts(self, model: str) -> ModelFacts:
         facts = self._facts.get(model)
@@ -97,7 +107,11 @@ class UpstreamEngine:
                 self._status = EngineStatus(ready=True, detail=f"answers at {self.url}")
             except LeadlineError as error:
                 self._status = EngineStatus(ready=False, detail=str(error))
-            await asyncio.sleep(_PROBE_EVERY_SECONDS if self._status.ready else _PROBE_AGAIN_SECONDS)
+            self.probed()
+            self._doubted.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.probe_every_seconds if self._status.ready else _PROBE_AGAIN_SECONDS):
+                    await self._doubted.wait()
 
 
 def _contexts(models: Any) -> dict[str, int]:

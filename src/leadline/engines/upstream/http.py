@@ -34,13 +34,15 @@ class ConnectionBroken(EngineFailed):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server listens. With `socket`, the rest only fills in headers."""
+    """Where a server listens. With `socket`, the rest only fills in headers; with `ip`, which is one of the host's
+    addresses, that is connected to."""
 
     host: str
     port: int
     tls: bool = False
     path: str = ""
     socket: Path | None = None
+    ip: str | None = None
 
     @classmethod
     def of(cls, url: str) -> "Address":
@@ -238,21 +240,27 @@ class HttpClient:
         Unreachable where nobody listens, ConnectionBroken where the connection breaks, DeadlineExceeded after
         `seconds`.
         """
-        data = self._head(method, path, body) + (body or b"")
+        data, broke = self._head(method, path, body) + (body or b""), False
         while (connection := self._reusable()) is not None:
             try:
                 return await self._exchange(connection, data, seconds)
             except ConnectionResetError:
-                continue  # the server closed it while it was idle
+                broke = True  # most likely the server closed it while it was idle
         try:
             return await self._exchange(await self._connect(), data, seconds)
-        except ConnectionResetError:
-            raise ConnectionBroken(f"The engine {self.name} closed the connection before it answered.") from None
+        except ConnectionResetError as error:
+            raise self._broken() from error
+        except Unreachable as error:
+            # It has the request, and is gone.
+            raise (self._broken() if broke else error) from None
 
     async def reach(self) -> None:
         """See that there is a connection for the next request; Unreachable where nobody listens."""
         connection = self._reusable() or await self._connect()
         self._idle.append(connection)
+
+    def _broken(self) -> ConnectionBroken:
+        return ConnectionBroken(f"The engine {self.name} closed the connection before it answered.")
 
     def take_back(self, connection: _Connection) -> None:
         """Keep a connection whose answer was read to its end; drop any other."""
@@ -289,7 +297,11 @@ class HttpClient:
                     _, connection = await loop.create_unix_connection(_Connection, str(address.socket))
                 else:
                     context = ssl.create_default_context() if address.tls else None
-                    _, connection = await loop.create_connection(_Connection, address.host, address.port, ssl=context)
+                    _, connection = await loop.create_connection(
+                        *(_Connection, address.ip or address.host, address.port),
+                        ssl=context,
+                        server_hostname=address.host if address.tls else None,
+                    )
         except (OSError, TimeoutError) as error:
             raise Unreachable(f"The engine {self.name} cannot be reached. Try again in a moment.") from error
         return connection
