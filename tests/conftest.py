@@ -12,7 +12,7 @@ import pytest
 from argon2 import PasswordHasher
 from hypothesis import HealthCheck, settings
 
-from leadline.storage import database
+from leadline.storage import sqlite
 from tests.scripted.server import ScriptedServer
 
 # A suite in the background has Ctrl C ignored, and so would whatever it starts.
@@ -57,7 +57,7 @@ def no_certificates() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def schema_made_once() -> Iterator[None]:
     """Within this process a new database begins as a copy of one that the migrations made."""
-    migrate = database._migrate
+    migrate = sqlite._migrate
     made = apsw.Connection(":memory:")
     migrate(made)
 
@@ -68,7 +68,7 @@ def schema_made_once() -> Iterator[None]:
         migrate(connection)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "_migrate", copy_first)
+        patch.setattr(sqlite, "_migrate", copy_first)
         yield
 
 

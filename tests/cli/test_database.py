@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from leadline.storage.closed import newest_schema
+from leadline.storage.schema import newest_schema
 from tests.cli.in_process import CommandLine
 from tests.cli.process import EMAIL, Serving
 from tests.cli.process import leadline as process

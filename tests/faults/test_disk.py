@@ -301,12 +301,12 @@ def test_a_write_that_touches_nothing_does_not_say_that_the_disk_is_back(
 def test_a_broken_connection_to_the_disk_is_given_up_for_a_new_one(
     server: ScriptedServer, disk: StickingDisk, failure: str
 ) -> None:
-    before = server.instance.database._writer
+    before = server.instance.database._driver._writer
     with failing(disk, failure):
         assert_new_work_is_refused(server, CHAT)
 
     assert_it_works_again(server, CHAT, [])
-    assert server.instance.database._writer is not before
+    assert server.instance.database._driver._writer is not before
 
 
 @contextmanager
@@ -340,7 +340,7 @@ class Talk:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leadline.storage.database.BUSY_TIMEOUT_MILLISECONDS", 20)
+    monkeypatch.setattr("leadline.storage.sqlite.BUSY_TIMEOUT_MILLISECONDS", 20)
 
 
 @BOTH

@@ -26,7 +26,7 @@ from leadline.ledger.books import Hold, Outcome
 from leadline.ledger.ledger import Ledger
 from leadline.ledger.usage import UsageRecord
 from leadline.money import Ticks
-from leadline.storage import database as storage
+from leadline.storage import sqlite as storage
 from leadline.storage.database import Database, Write
 from tests.proof import count, keep
 

@@ -29,8 +29,9 @@ from leadline.administration.instance import InstanceInUse, lock_folder
 from leadline.errors import LeadlineError, PermissionDenied
 from leadline.ledger.audit import Audit, audit
 from leadline.ledger.ledger import Ledger
-from leadline.storage.closed import BESIDE, fold, is_sound, newest_schema, schema_of
+from leadline.storage.closed import BESIDE, fold, is_sound, schema_of
 from leadline.storage.database import Database, DatabaseUnusable
+from leadline.storage.schema import newest_schema
 
 # Where a backup is unpacked, inside the data folder: a rename does not cross disks.
 _STAGED = "restoring"

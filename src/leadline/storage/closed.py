@@ -1,20 +1,14 @@
 """A database file that nobody has open: what is to be known of it, and done to it, before it is opened or moved."""
 
-from importlib import resources
 from pathlib import Path
 
 import apsw
 
-from leadline.storage.database import BUSY_TIMEOUT_MILLISECONDS, DatabaseUnusable
+from leadline.storage.database import DatabaseUnusable
+from leadline.storage.sqlite import BUSY_TIMEOUT_MILLISECONDS
 
 # What SQLite keeps beside a database. Left beside another one, it would be taken for that one's.
 BESIDE = ("-wal", "-shm", "-journal")
-
-
-def newest_schema() -> int:
-    """The schema that this Leadline brings a database to."""
-    files = resources.files("leadline.storage").joinpath("migrations").iterdir()
-    return max(int(file.name[:4]) for file in files if file.name.endswith(".sql"))
 
 
 def schema_of(path: Path) -> int:

@@ -30,8 +30,9 @@ from leadline.ids import new_uuid
 from leadline.ledger.books import Hold, Outcome
 from leadline.ledger.usage import UsageRecord
 from leadline.money import Ticks
-from leadline.storage.closed import newest_schema, schema_of
+from leadline.storage.closed import schema_of
 from leadline.storage.database import Database, DatabaseUnusable
+from leadline.storage.schema import newest_schema
 
 pytestmark = pytest.mark.slow
 
@@ -635,7 +636,7 @@ class Migrations:
         own = Path(resources.files("leadline.storage") / "migrations")  # type: ignore[arg-type]
         shutil.copytree(own, folder / "migrations")
         self._folder = folder / "migrations"
-        monkeypatch.setattr("leadline.storage.database.resources.files", lambda _: folder)
+        monkeypatch.setattr("leadline.storage.schema.resources.files", lambda _: folder)
 
     def add(self, number: int, sql: str) -> None:
         (self._folder / f"{number:04}_added.sql").write_text(sql)

@@ -171,7 +171,7 @@ print("free", flush=True)
 async def test_a_database_that_another_process_keeps_is_refused_until_it_is_free(
     database_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("leadline.storage.database.BUSY_TIMEOUT_MILLISECONDS", 1)
+    monkeypatch.setattr("leadline.storage.sqlite.BUSY_TIMEOUT_MILLISECONDS", 1)
     database = Database(database_path)
     other = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", LOCK, str(database_path)),
@@ -208,7 +208,7 @@ async def test_a_lock_is_waited_for_once_and_not_by_each_of_those_who_wait(
         return True
 
     monkeypatch.setattr(apsw, "connection_hooks", [lambda connection: connection.set_exec_trace(begin)])
-    monkeypatch.setattr("leadline.storage.database.BUSY_TIMEOUT_MILLISECONDS", 1)
+    monkeypatch.setattr("leadline.storage.sqlite.BUSY_TIMEOUT_MILLISECONDS", 1)
     database = Database(database_path)
     other = apsw.Connection(str(database_path))
     other.set_exec_trace(None)

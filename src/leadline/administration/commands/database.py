@@ -5,7 +5,7 @@ from pathlib import Path
 from leadline.administration.backup import write_backup
 from leadline.administration.commands.command import Command, Result
 from leadline.administration.instance import Instance, read_secret
-from leadline.storage.closed import newest_schema
+from leadline.storage.schema import newest_schema
 
 
 async def backup_database(instance: Instance, file: str, *, with_secret: bool) -> Result:

@@ -18,7 +18,7 @@ from leadline.administration.system import SystemFacts, system_facts
 from leadline.catalog.prices import configured_prices
 from leadline.clock import MICROSECONDS_PER_DAY, MICROSECONDS_PER_SECOND
 from leadline.ledger.audit import audit
-from leadline.storage.closed import newest_schema
+from leadline.storage.schema import newest_schema
 
 _LITTLE_DISK_BYTES, _TOO_LITTLE_DISK_BYTES = 5_000_000_000, 500_000_000
 _OLD_BACKUP = 7 * MICROSECONDS_PER_DAY
@@ -128,7 +128,7 @@ async def _books(instance: Instance) -> list[Finding]:
 
 def _database(system: SystemFacts) -> Finding:
     facts = system.database
-    about = f"Database: SQLite {facts.version}, schema {facts.schema}, {facts.size_bytes / 1e6:,.1f} MB"
+    about = f"Database: {facts.product} {facts.version}, schema {facts.schema}, {facts.size_bytes / 1e6:,.1f} MB"
     if not system.writable:
         return Finding("problem", f"{about}; the last write failed.", "Check the disk and its free space.")
     if facts.schema != newest_schema():
