@@ -1,5 +1,7 @@
 """What happens on a page: menus, dialogs, copying, the theme. With scripts, and without where it has to."""
 
+from datetime import datetime, timedelta, timezone
+
 from playwright.async_api import expect
 
 PHONE = {"width": 390, "height": 844}
@@ -188,3 +190,13 @@ async def test_a_chart_is_drawn_in_the_colours_of_the_theme(page):
         "() => Chart.getChart(document.querySelector('canvas')).data.datasets[0].backgroundColor"
     )
     assert (light, dark) == ("rgb(14, 124, 134)", "rgb(67, 169, 178)")
+
+
+async def test_times_are_in_utc_with_the_readers_own_time_beside_them(browser, gallery):
+    async with browser.page(gallery, timezone_id="Asia/Tokyo", locale="en-GB") as page:
+        await page.goto("/gallery")
+        time = page.locator("dd:has-text('UTC') > time").first
+        moment = datetime.fromisoformat(await time.get_attribute("datetime"))
+        own = moment.astimezone(timezone(timedelta(hours=9)))
+        assert f"{moment.day} {moment:%b %Y, %H:%M} UTC" == await time.inner_text()
+        await expect(time).to_have_attribute("title", f"{own.day} {own:%b %Y, %H:%M:%S}, your time")
