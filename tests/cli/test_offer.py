@@ -149,6 +149,17 @@ def test_a_second_name_shares_the_engine(scene: Scene):
     assert (scene.status_of("small"), scene.status_of("first")) == (404, 200)
 
 
+def test_an_engine_that_names_the_file_itself_is_shared_too(scene: Scene):
+    text = FILE.replace('"first"   #', f'"{scene.data / "models" / "first.gguf"}" #')
+    (scene.data / "leadline.toml").write_text(text)
+    scene.server.restart()
+    made = scene.server.command("models serve", weights="first", name="small")
+    with pytest.raises(PermissionDenied, match="first, small runs on"):
+        scene.server.command("models rm", name="first")
+
+    assert made["engine"] == "here"
+
+
 def test_a_withdrawn_model_is_gone_with_its_engine_and_its_weights_stay(scene: Scene):
     scene.serve()
     told = scene.server.command("models withdraw", name="second")

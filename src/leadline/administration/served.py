@@ -44,5 +44,5 @@ class Served:
 
     async def close(self) -> None:
         """Stop the engines."""
-        for engine in self.engines.values():
+        for engine in list(self.engines.values()):
             await engine.close()

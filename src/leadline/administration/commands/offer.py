@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -24,12 +25,13 @@ from leadline.administration.configuration_file import (
     without,
 )
 from leadline.administration.instance import Instance
-from leadline.administration.models import DEFAULT_ENGINE, sections
+from leadline.administration.models import DEFAULT_ENGINE, projector_file, sections
 from leadline.catalog.catalog import SEED_ALIASES, Names, with_seed_aliases
 from leadline.catalog.prices import configured_prices
 from leadline.config import Config, EngineSection, ModelSection, PriceSection, overriding, parse
 from leadline.errors import InvalidRequest, ModelNotFound, NotFound, PermissionDenied, Unavailable
 from leadline.weights.gguf import describe
+from leadline.weights.known import DEFAULT
 from leadline.weights.store import Store, WeightsMissing
 
 _LONGEST_NAME = 100
@@ -51,7 +53,8 @@ async def serve_weights(
     _refuse_overridden()
     if load not in ("start", "demand"):
         raise InvalidRequest(f"{load[:200]!r} is no time to load: start or demand.", "load")
-    path = await asyncio.to_thread(Store(instance.data / "models").path, weights)
+    store = Store(instance.data / "models")
+    path = await asyncio.to_thread(store.path, weights)
     if path is None:
         raise WeightsMissing(f"No weights named {weights[:200]!r} have been pulled. `leadline models list` shows all.")
     await asyncio.to_thread(describe, path)
@@ -61,7 +64,8 @@ async def serve_weights(
         _check_new_name(models, called, "name")
         for alias in aliases:
             _check_new_name(models, alias, "alias", wildcard=True)
-        engine, new = next((one for one in engines if one.weights == weights), None), None
+        own = await asyncio.to_thread(lambda: [_weights_of(store, one) for one in engines])
+        engine, new = next((one for one, file in zip(engines, own, strict=True) if file == path), None), None
         if engine is None:
             taken = {one.name for one in (*engines, *(await _in_file(instance)).engines)}
             engine = new = EngineSection(_free(weights, taken), DEFAULT_ENGINE.kind, weights=weights, load=load)
@@ -151,6 +155,26 @@ CHANGES: dict[str, Command] = {
     "models withdraw": withdraw_model,
     "models alias": alias_model,
 }
+
+
+def runs_on(store: Store, engine: EngineSection, path: Path) -> bool:
+    """Whether the engine uses the pulled weights in `path`, or what came with them. It reads the disk."""
+    own = _weights_of(store, engine)
+    if own is None:
+        return False
+    projector = projector_file(store, own, engine.projector)
+    going = {file.absolute() for file in (*store.files(path), store.projector(path)) if file is not None}
+    return own.absolute() in going or (projector is not None and projector.absolute() in going)
+
+
+def _weights_of(store: Store, engine: EngineSection) -> Path | None:
+    """None where it runs elsewhere, or they are not here."""
+    if not engine.embedded:
+        return None
+    try:
+        return store.resolve(engine.weights or DEFAULT.name)
+    except WeightsMissing:
+        return None
 
 
 async def _hold(instance: Instance, config: Config) -> None:

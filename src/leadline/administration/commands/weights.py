@@ -6,12 +6,10 @@ from pathlib import Path
 from leadline.accounts.actor import Actor
 from leadline.accounts.audit_log import audited
 from leadline.administration.commands.command import Command, Result
-from leadline.administration.commands.offer import withdraw_model
+from leadline.administration.commands.offer import runs_on, withdraw_model
 from leadline.administration.instance import Instance
-from leadline.administration.models import projector_file, sections
-from leadline.config import EngineSection
+from leadline.administration.models import sections
 from leadline.errors import PermissionDenied
-from leadline.weights.known import DEFAULT
 from leadline.weights.store import Store, WeightsMissing
 
 
@@ -23,35 +21,24 @@ async def remove_weights(instance: Instance, actor: Actor, name: str, *, force: 
     if path is None:
         raise WeightsMissing(f"No weights named {name[:200]!r} have been pulled. `leadline models list` shows all.")
     engines, models = sections(instance.config)
-    using = {one.name for one in engines if await asyncio.to_thread(_uses, store, one, path)}
+    using = {one.name for one in engines if await asyncio.to_thread(runs_on, store, one, path)}
     served = [one.name for one in models if one.engine in using]
     if using and not force:
         raise PermissionDenied(
             f"{name} is what {', '.join(served) or min(using)} runs on. Withdraw it first with"
             " `leadline models withdraw`, or do both with --force."
         )
-    for model in served if instance.engines or len(served) < len(models) else ():
+    withdrawn = served if instance.engines or len(served) < len(models) else []
+    for model in withdrawn:
         await withdraw_model(instance, actor, model)
     freed = await asyncio.to_thread(_remove, store, name, path)
     at = instance.keys.clock()
     await instance.database.commit(audited(at, actor, "models rm", name, ({"bytes": freed}, {})))
-    return {"name": name, "freed_bytes": freed, "withdrawn": served}
+    return {"name": name, "freed_bytes": freed, "withdrawn": withdrawn}
 
 
 READS: dict[str, Command] = {}
 CHANGES: dict[str, Command] = {"models rm": remove_weights}
-
-
-def _uses(store: Store, engine: EngineSection, path: Path) -> bool:
-    if not engine.embedded:
-        return False
-    try:
-        own = store.resolve(engine.weights or DEFAULT.name)
-    except WeightsMissing:
-        return False
-    projector = projector_file(store, own, engine.projector)
-    going = {file.absolute() for file in (*store.files(path), store.projector(path)) if file is not None}
-    return own.absolute() in going or (projector is not None and projector.absolute() in going)
 
 
 def _remove(store: Store, name: str, path: Path) -> int:

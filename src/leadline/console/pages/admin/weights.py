@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from leadline.administration.commands.offer import serve_weights, withdraw_model
+from leadline.administration.commands.offer import runs_on, serve_weights, withdraw_model
 from leadline.administration.commands.weights import remove_weights
 from leadline.administration.models import sections
 from leadline.console.page import Page
@@ -40,7 +40,7 @@ async def pulled(visit: Visit) -> list[Pulled]:
     engines, models = sections(visit.instance.config)
     found = []
     for one in await asyncio.to_thread(store.list):
-        using = {engine.name for engine in engines if engine.weights in (one.name, str(one.path))}
+        using = {engine.name for engine in engines if await asyncio.to_thread(runs_on, store, engine, one.path)}
         served = tuple(model.name for model in models if model.engine in using)
         found.append(Pulled(one.name, one.size_bytes, served))
     return found
