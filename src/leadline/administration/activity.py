@@ -9,6 +9,9 @@ class Activity(Protocol):
     def running(self, model: str) -> int:
         """How many requests run on it."""
 
+    def streams(self, model: str) -> int:
+        """How many of them are streams."""
+
     def tokens_per_second(self, model: str) -> float:
         """What it made lately."""
 

@@ -1,76 +1,140 @@
-"""What `/metrics` says, in the text format of Prometheus. There is a series for each model, engine and state, and none
-for organisations, keys or users: however many those are, the page stays small."""
+"""What `/metrics` says. There is a series for each model, endpoint, error, engine and state, and none for
+organisations, keys or users: however many those are, the page stays small.
 
+Names that begin with `gen_ai` are those of OpenTelemetry's semantic conventions for generative AI, spelled as
+Prometheus spells them.
+"""
+
+import asyncio
 import os
 import resource
+import shutil
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import get_args
 
 from leadline import __version__
-from leadline.administration.engine_facts import engine_facts
+from leadline.administration.engine_facts import EngineFacts, engine_facts
+from leadline.administration.exposition import Exposition
 from leadline.administration.instance import Instance
 from leadline.administration.system import own_memory_bytes
 from leadline.clock import MICROSECONDS_PER_SECOND
 from leadline.engines.engine import State
+from leadline.ledger.totals import OTHERS, TOKEN_KINDS, Place, Totals
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_ESCAPED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
-
-
-@dataclass(slots=True)
-class _Text:
-    """The lines, under one heading for each metric."""
-
-    lines: list[str] = field(default_factory=list)
-
-    def metric(self, name: str, kind: str, meaning: str) -> None:
-        self.lines += [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}"]
-
-    def value(self, name: str, number: float, **labels: str) -> None:
-        told = ",".join(f'{label}="{text.translate(_ESCAPED)}"' for label, text in labels.items())
-        self.lines.append(f"{name}{{{told}}} {number}" if told else f"{name} {number}")
-
-    def one(self, name: str, kind: str, meaning: str, number: float) -> None:
-        self.metric(name, kind, meaning)
-        self.value(name, number)
+_PROVIDER = "leadline"
+_MILLISECONDS = 1_000
+# What the conventions call chat is the rest.
+_OPERATIONS = {
+    "/v1/completions": "text_completion",
+    "/v1/complete": "text_completion",
+    "xai_api.Sample/SampleText": "text_completion",
+    "xai_api.Sample/SampleTextStreaming": "text_completion",
+    "/v1/embeddings": "embeddings",
+    "xai_api.Embedder/Embed": "embeddings",
+    OTHERS: OTHERS,
+}
 
 
 async def metrics_text(instance: Instance) -> str:
     """As it is at this moment. Counters begin at 0 with the server."""
-    text = _Text()
+    text = Exposition()
     text.metric("leadline_info", "gauge", "The version that runs.")
     text.value("leadline_info", 1, version=__version__)
-    _requests(instance, text)
-    _engines(instance, text)
+    _requests(instance.ledger.totals, text)
+    _charges(instance.ledger.totals, text)
+    _generations(instance.ledger.totals, text)
+    facts = engine_facts(instance)
+    _running(instance, facts, text)
+    _engines(facts, text)
     await _database(instance, text)
     for name, kind, meaning, number in _process(instance):
         text.one(name, kind, meaning, number)
-    return "\n".join([*text.lines, ""])
+    return text.text()
 
 
-def _requests(instance: Instance, text: _Text) -> None:
-    totals = sorted(instance.ledger.totals.models.items())
+def operation(endpoint: str) -> str:
+    """What the conventions call what is asked for at `endpoint`."""
+    return _OPERATIONS.get(endpoint, "chat")
+
+
+def _requests(totals: Totals, text: Exposition) -> None:
+    requests, errors = Counter[tuple[str, str]](), Counter[tuple[str, str, str]]()
+    for end, ended in totals.ends.items():
+        requests[end.model, end.status] += ended.requests
+        if end.error:
+            errors[end.model, end.endpoint, end.error] += ended.requests
     text.metric("leadline_requests_total", "counter", "Requests that ended, by how.")
-    for model, total in totals:
-        for status, count in sorted(total.requests.items()):
-            text.value("leadline_requests_total", count, model=model, status=status)
+    for (model, status), count in sorted(requests.items()):
+        text.value("leadline_requests_total", count, model=model, status=status)
+    text.metric(
+        "leadline_request_errors_total", "counter", "Requests that were refused or ended by an error, by which."
+    )
+    for (model, endpoint, error), count in sorted(errors.items()):
+        text.value("leadline_request_errors_total", count, model=model, endpoint=endpoint, error=error)
+
+
+def _charges(totals: Totals, text: Exposition) -> None:
+    tokens, ticks = Counter[tuple[str, str]](), Counter[str]()
+    for place, charged in totals.places.items():
+        ticks[place.model] += charged.cost_ticks
+        for kind, count in zip(TOKEN_KINDS, charged.tokens, strict=True):
+            tokens[place.model, kind] += count
     text.metric("leadline_tokens_total", "counter", "Tokens that were charged. Cached and image are part of prompt.")
-    for model, total in totals:
-        for kind, count in sorted(total.tokens.items()):
-            text.value("leadline_tokens_total", count, model=model, kind=kind)
+    for (model, kind), count in sorted(tokens.items()):
+        text.value("leadline_tokens_total", count, model=model, kind=kind)
     text.metric("leadline_charged_ticks_total", "counter", "What was charged; 10^10 ticks are one US dollar.")
-    for model, total in totals:
-        text.value("leadline_charged_ticks_total", total.cost_ticks, model=model)
+    for model, count in sorted(ticks.items()):
+        text.value("leadline_charged_ticks_total", count, model=model)
 
 
-def _engines(instance: Instance, text: _Text) -> None:
-    facts, activity = engine_facts(instance), instance.activity
+def _generations(totals: Totals, text: Exposition) -> None:
+    """What OpenTelemetry's conventions have names for."""
+    name = "gen_ai_server_request_duration_seconds"
+    text.metric(name, "histogram", "From a request's admission to its end. Refused ones are not in it.")
+    for end, ended in sorted(totals.ends.items()):
+        labels = _conventional(Place(end.model, end.endpoint)) | {"status": end.status, "error_type": end.error}
+        text.histogram(name, ended.durations, labels, _MILLISECONDS)
+    places = sorted(totals.places.items())
+    name = "gen_ai_client_token_usage"
+    text.metric(name, "histogram", "Tokens of each request that was charged; output has those of reasoning, too.")
+    for place, charged in places:
+        for kind, histogram in (("input", charged.inputs), ("output", charged.outputs)):
+            text.histogram(name, histogram, _conventional(place) | {"gen_ai_token_type": kind})
+    name = "gen_ai_server_time_to_first_token_seconds"
+    text.metric(name, "histogram", "From a stream's admission to its first token. Of streams that finished.")
+    for place, charged in places:
+        text.histogram(name, charged.first_token, _conventional(place), _MILLISECONDS)
+    name = "gen_ai_server_time_per_output_token_seconds"
+    text.metric(name, "histogram", "From a stream's first token on, its mean. Of streams that finished.")
+    for place, charged in places:
+        text.histogram(name, charged.per_token, _conventional(place), _MILLISECONDS)
+
+
+def _conventional(place: Place) -> dict[str, str]:
+    return {
+        "gen_ai_operation_name": operation(place.endpoint),
+        "gen_ai_provider_name": _PROVIDER,
+        "gen_ai_request_model": place.model,
+        "endpoint": place.endpoint,
+    }
+
+
+def _running(instance: Instance, facts: list[EngineFacts], text: Exposition) -> None:
+    activity = instance.activity
     text.metric("leadline_running_requests", "gauge", "Requests that run now.")
     for one in facts:
         for model in one.models:
             running = 0 if activity is None else activity.running(model)
             text.value("leadline_running_requests", running, model=model, engine=one.name)
+    text.metric("leadline_open_streams", "gauge", "Those of them that are streams.")
+    for one in facts:
+        for model in one.models:
+            streams = 0 if activity is None else activity.streams(model)
+            text.value("leadline_open_streams", streams, model=model, engine=one.name)
+
+
+def _engines(facts: list[EngineFacts], text: Exposition) -> None:
     text.metric("leadline_engine_ready", "gauge", "Whether the engine takes requests.")
     for one in facts:
         text.value("leadline_engine_ready", int(one.status.ready), engine=one.name)
@@ -88,13 +152,15 @@ def _engines(instance: Instance, text: _Text) -> None:
             text.value("leadline_engine_memory_bytes", one.status.memory_bytes, engine=one.name)
 
 
-async def _database(instance: Instance, text: _Text) -> None:
+async def _database(instance: Instance, text: Exposition) -> None:
     database = instance.database
     text.one("leadline_database_waiting_writes", "gauge", "Writes that wait for the disk.", database.waiting)
     text.one("leadline_database_writable", "gauge", "Whether the last write reached the disk.", int(database.writable))
     facts = await database.facts()
     text.one("leadline_database_bytes", "gauge", "The size of the database's file.", facts.size_bytes)
     text.one("leadline_database_log_bytes", "gauge", "The size of its write-ahead log.", facts.log_bytes)
+    disk = await asyncio.to_thread(shutil.disk_usage, instance.data)
+    text.one("leadline_disk_free_bytes", "gauge", "What is free on the disk of the data folder.", disk.free)
 
 
 def _process(instance: Instance) -> Iterator[tuple[str, str, str, float]]:
@@ -107,3 +173,5 @@ def _process(instance: Instance) -> Iterator[tuple[str, str, str, float]]:
         yield "process_open_fds", "gauge", "Files and sockets that are open.", len(os.listdir("/proc/self/fd"))
     except OSError:
         return
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield "process_max_fds", "gauge", "The most of them.", soft

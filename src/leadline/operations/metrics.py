@@ -6,8 +6,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from leadline.administration.exposition import CONTENT_TYPE
 from leadline.administration.instance import Instance
-from leadline.administration.metrics import CONTENT_TYPE, metrics_text
+from leadline.administration.metrics import metrics_text
 
 PATH = "/metrics"
 

@@ -38,6 +38,10 @@ class Running:
         """How many requests run on `model`, those of batches among them."""
         return sum(generation.model == model for generation in self._generations)
 
+    def streams(self, model: str) -> int:
+        """How many of them are streams."""
+        return sum(generation.model == model and generation.streams for generation in self._generations)
+
     def tokens_by_second(self, model: str) -> tuple[int, ...]:
         """What `model` made in each of the last seconds."""
         return self.pace.by_second(model)
