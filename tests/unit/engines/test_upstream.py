@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from leadline.chat.collect import ChatAnswer
-from leadline.chat.events import Started
+from leadline.chat.events import ChatEvent, ReasoningDelta, Started, TextDelta
 from leadline.chat.request import ChatRequest, Message, Reasoning, Text, ToolCall
 from leadline.engines.upstream.engine import UpstreamEngine
 from leadline.errors import DeadlineExceeded, EngineFailed, InvalidRequest, Unavailable
@@ -44,6 +44,30 @@ async def test_text_and_usage_come_through():
     assert (whole.choices[0].finish_reason, whole.usage.output_tokens) == ("stop", 2)
     whole = await answer(Reply(pieces=(sse(delta(content="Hello"), finish("length", **USAGE)),)))
     assert (whole.choices[0].finish_reason, whole.usage.prompt_tokens, whole.usage.output_tokens) == ("length", 9, 4)
+
+
+async def batches_of(*pieces: bytes) -> list[tuple[ChatEvent, ...]]:
+    async with engine_with(Reply(pieces=pieces)) as (engine, _), aclosing(engine.generate(ASK)) as batches:
+        return [batch async for batch in batches]
+
+
+async def test_texts_that_came_together_are_told_together():
+    [batch] = await batches_of(
+        sse(
+            *(delta(content="a"), delta(content="b"), delta(reasoning_content="hm")),
+            *(delta(content="c"), delta(content="d"), delta(content="e"), finish("stop", **USAGE)),
+        )
+    )
+    assert batch[:4] == (Started(), TextDelta("ab", 2), ReasoningDelta("hm"), TextDelta("cde", 3))
+
+
+async def test_each_token_keeps_its_log_probabilities():
+    def told(text: str) -> dict[str, object]:
+        logprobs = {"content": [{"token": text, "logprob": -1.0}]}
+        return {"choices": [{"index": 0, "delta": {"content": text}, "logprobs": logprobs, "finish_reason": None}]}
+
+    [batch] = await batches_of(sse(told("a"), told("b"), finish("stop")))
+    assert [event.text for event in batch if isinstance(event, TextDelta)] == ["a", "b"]
 
 
 async def test_bytes_cut_anywhere_give_the_same_answer():

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from leadline.chat.events import ChatEvent, Embedded, Finished, Started, Usage
+from leadline.chat.events import ChatEvent, Embedded, Finished, Started, TextDelta, Usage
 from leadline.chat.request import ChatRequest, Image, Reasoning, Text, ToolCall, ToolResult
 from leadline.engines.upstream.decode import ChunkDecoder
 from leadline.engines.upstream.encode import encode_request
@@ -103,7 +103,7 @@ class ChatClient:
                 for payload in events.feed(piece):
                     batch += decoder.decode(payload)
                 if batch:
-                    yield tuple(batch)
+                    yield tuple(batch) if len(batch) == 1 else _joined(batch)
                 if decoder.done:
                     break
             rest = [] if decoder.done else events.end()
@@ -168,6 +168,26 @@ class ChatClient:
                 param,
             )
         return InvalidRequest(f"The engine {name} cannot run this request as it stands.")
+
+
+def _joined(events: list[ChatEvent]) -> tuple[ChatEvent, ...]:
+    """Texts that came together are told together: each would be encoded, sent and read for itself, for nobody's gain.
+    Those with log probabilities stay apart, so that each token has its own."""
+    joined: list[ChatEvent] = []
+    texts: list[str] = []
+    tokens = 0
+    for event in events:
+        if type(event) is TextDelta and not event.logprobs:
+            texts.append(event.text)
+            tokens += event.tokens
+            continue
+        if texts:
+            joined.append(TextDelta("".join(texts), tokens))
+            texts, tokens = [], 0
+        joined.append(event)
+    if texts:
+        joined.append(TextDelta("".join(texts), tokens))
+    return tuple(joined)
 
 
 def most_prompt_tokens(request: ChatRequest) -> int:
