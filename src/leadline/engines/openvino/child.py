@@ -130,7 +130,6 @@ class Server:
                 raise wire.Broken
             connection.known = True
             return
-        vocabulary = self.pipeline.vocabulary
         match message:
             case wire.Generate(number) if len(self._waiting) >= _MOST_WAITING:
                 connection.say(wire.Failed(number, "failed"))
@@ -139,10 +138,9 @@ class Server:
             case wire.Cancel(number):
                 self._cancel(connection, number)
             case wire.Count(number, prompt):
-                connection.say(wire.Counted(number, len(vocabulary.tokens(prompt))))
-            case wire.Tokenize(number, parts):
-                tokens = vocabulary.tokens(parts)
-                connection.say(wire.Tokens(number, [(token, vocabulary.token_bytes[token]) for token in tokens]))
+                connection.say(wire.Counted(number, len(self.pipeline.vocabulary.tokens(prompt))))
+            case wire.Tokenize(number, prompt):
+                connection.say(wire.Tokens(number, self.pipeline.vocabulary.told(prompt)))
             case wire.Ask(number):
                 connection.say(wire.Alive(number, self.pipeline.running + len(self._waiting)))
             case _:

@@ -38,6 +38,10 @@ class Vocabulary:
                 found += self.encode(part[0])
         return found
 
+    def told(self, prompt: Sequence[Part]) -> list[tuple[int, bytes]]:
+        """The tokens, each with its bytes."""
+        return [(token, self.token_bytes[token]) for token in self.tokens(prompt)]
+
     def encode(self, text: str) -> list[int]:
         """The tokens of `text`. Texts of special tokens in it become those tokens."""
         found: list[int] = []
