@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -16,6 +17,9 @@ from leadline.money import usd
 
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Capability = Literal["chat", "completions", "tools", "json", "logprobs", "vision", "embeddings", "reasoning"]
+
+# The servers of one engine.
+MOST_URLS = 256
 
 # Variables that are not settings: where the instance is, its secret, the key of `leadline chat`, what the tests use.
 _NOT_SETTINGS = ("LEADLINE_DATA", "LEADLINE_SECRET", "LEADLINE_API_KEY", "LEADLINE_CI")
@@ -127,8 +131,10 @@ class FilesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`url` and the keys belong to remote kinds; `weights` (a pulled model's name, or a GGUF file) and what follows to
-    embedded ones: `llamacpp`, `openvino`, and `auto`, which takes the faster of both that can run the model.
+    """`url` and the keys belong to remote kinds, and `urls`, of several servers that run the same models. With
+    `discover` every address of the one URL's host is such a server. `parallel_requests` are what each of them runs at
+    once, or an embedded engine. `weights` (a pulled model's name, or a GGUF file) and what follows belong to embedded
+    ones: `llamacpp`, `openvino`, and `auto`, which takes the faster of both that can run the model.
     `prefix_reuse` is `openvino`'s: whether it uses prompts again, while one organisation alone uses the model.
     `projector` is the GGUF file that makes the model see; absent: the one that it was pulled with. 0 leaves
     the choice to the engine. A model is loaded at the start or on demand. While it loads, requests wait
@@ -137,6 +143,8 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     kind: Literal["auto", "llamacpp", "openvino", "openai", "vllm"]
     url: str | None = None
+    urls: tuple[str, ...] = ()
+    discover: Literal["dns"] | None = None
     api_key: str | None = None
     api_key_env: str | None = None
     weights: str | None = None
@@ -377,10 +385,11 @@ def _check(config: Config) -> None:
 
 
 def _check_engine(engine: EngineSection) -> None:
-    if engine.embedded and engine.url is not None:
-        raise ConfigurationError(f"engine {engine.name!r} is embedded ({engine.kind}) and takes no url.")
-    if not engine.embedded and not re.match(r"https?://[^/]+", engine.url or ""):
-        raise ConfigurationError(f"engine {engine.name!r} needs a url such as http://127.0.0.1:8000/v1.")
+    for key, value in (("url", engine.url), ("urls", engine.urls), ("discover", engine.discover)):
+        if engine.embedded and value:
+            raise ConfigurationError(f"engine {engine.name!r} is embedded ({engine.kind}) and takes no {key}.")
+    if not engine.embedded:
+        _check_urls(engine)
     if not engine.embedded and engine.weights is not None:
         raise ConfigurationError(f"engine {engine.name!r} is remote and takes no weights.")
     if not engine.embedded and engine.projector is not None:
@@ -395,6 +404,29 @@ def _check_proxies(proxies: tuple[str, ...]) -> None:
             raise ConfigurationError(
                 f"server.trusted_proxies: {proxy!r} is no address or network such as '127.0.0.1' or '10.0.0.0/8'."
             ) from None
+
+
+def _check_urls(engine: EngineSection) -> None:
+    if engine.url is not None and engine.urls:
+        raise ConfigurationError(f"engine {engine.name!r} has url and urls: name all of its servers in urls.")
+    if engine.discover is not None and engine.url is None:
+        raise ConfigurationError(f"engine {engine.name!r} finds its servers by the name in url, not in urls.")
+    for url in engine.urls or (engine.url or "",):
+        if not _is_url(url):
+            raise ConfigurationError(f"engine {engine.name!r} needs a url such as http://127.0.0.1:8000/v1.")
+    if len({url.rstrip("/") for url in engine.urls}) < len(engine.urls) or len(engine.urls) > MOST_URLS:
+        raise ConfigurationError(f"engine {engine.name!r} needs urls that differ, and at most {MOST_URLS}.")
+
+
+def _is_url(url: str) -> bool:
+    """Whether it is an address of a server, with a port that there can be and nothing behind its path."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment or parts.username or parts.password)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and plain and url.isprintable()
 
 
 def _check_mail(config: Config) -> None:

@@ -10,6 +10,7 @@ import pyotp
 import pytest
 
 from leadline.accounts.users import NewUser
+from leadline.config import parse
 from leadline.console.app import PAGES
 from tests.console.organisation import OWNERS_PASSWORD, People, audit_rows, invitation, user_id
 from tests.console.visitor import PASSWORD, Visitor, text_of
@@ -134,6 +135,14 @@ class Scene:
         [pull] = self.server.instance.pulls.all()
         return self.alice.post(f"/admin/engines/pulls/{pull.id}/cancel")
 
+    def add_worker(self) -> Any:
+        """The file names an engine of two workers by now."""
+        path = self.server.data / "leadline.toml"
+        text = f'{path.read_text()}\n[[engines]]\nname = "gpus"\nkind = "vllm"\nurls = ["http://a/v1", "http://b/v1"]\n'
+        path.write_text(text)
+        self.server.instance.config = parse(text, "leadline.toml", {})
+        return self.alice.post("/admin/engines/gpus/workers", url="http://c/v1")
+
     def delete_backup(self) -> Any:
         found = re.search(r"/admin/system/backups/([^/\"]+)/delete", self.alice.get("/admin/system").text)
         assert found is not None
@@ -204,6 +213,10 @@ CHANGES: dict[str, Callable[[Scene], Any]] = {
     "/admin/weights/{weights}": lambda scene: scene.alice.post("/admin/weights/tiny", name="small", input="0.10"),
     "/admin/weights/withdraw": lambda scene: scene.alice.post("/admin/weights/withdraw", model="small"),
     "/admin/weights/{weights}/delete": lambda scene: scene.alice.post("/admin/weights/tiny/delete"),
+    "/admin/engines/{engine:path}/workers": Scene.add_worker,
+    "/admin/engines/{engine:path}/workers/remove": lambda scene: scene.alice.post(
+        "/admin/engines/gpus/workers/remove", url="http://a/v1"
+    ),
     "/settings/name": lambda scene: scene.bob().post("/settings/name", name="Bob"),
     "/settings/sessions/{session}/end": Scene.end_another,
     "/settings/sessions/end": lambda scene: scene.bob().post("/settings/sessions/end"),
@@ -269,6 +282,8 @@ ACTIONS = {
     "/admin/weights/{weights}": "models serve",
     "/admin/weights/withdraw": "models withdraw",
     "/admin/weights/{weights}/delete": "models rm",
+    "/admin/engines/{engine:path}/workers": "workers add",
+    "/admin/engines/{engine:path}/workers/remove": "workers remove",
     "/admin/users/{user}/two-factor-off": "users two-factor",
     "/settings/name": "users change-name",
     "/settings/sessions/{session}/end": "users end-session",

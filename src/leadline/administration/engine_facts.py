@@ -17,6 +17,7 @@ _KINDS = {
 # What the configuration says of an engine beside its name and kind, in words. Its keys are not among them.
 _CHOSEN = {
     "url": "URL",
+    "discover": "Found by",
     "weights": "Weights",
     "projector": "Projector",
     "context_tokens": "Context tokens",
@@ -34,6 +35,8 @@ class EngineFacts:
     kind: str
     status: EngineStatus
     loadable: bool
+    # Its servers that the configuration names one by one, which come and go here; 0: none do.
+    listed_workers: int
     models: tuple[str, ...]
     running: int
     tokens_per_second: float
@@ -66,6 +69,7 @@ def engine_facts(instance: Instance) -> list[EngineFacts]:
                 _KINDS[section.kind],
                 NOT_STARTED if engine is None else engine.status,
                 isinstance(engine, Loadable),
+                len(section.urls),
                 models,
                 sum(map(activity.running, models)) if activity is not None else 0,
                 sum(map(activity.tokens_per_second, models)) if activity is not None else 0.0,

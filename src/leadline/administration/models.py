@@ -25,6 +25,7 @@ from leadline.engines.format.template import ChatTemplate, TemplateUnusable, Voc
 from leadline.engines.llamacpp.engine import LlamaCppEngine
 from leadline.engines.openvino import model as openvino
 from leadline.engines.openvino.engine import OpenVinoEngine
+from leadline.engines.pool.engine import Members, PoolEngine
 from leadline.engines.upstream.engine import UpstreamEngine
 from leadline.errors import InvalidRequest
 from leadline.weights.gguf import Description, describe
@@ -125,8 +126,7 @@ class _Shared:
 
 def _engine(section: EngineSection, shared: _Shared) -> Engine:
     if not section.embedded:
-        assert section.url is not None, "checked with the configuration"
-        return UpstreamEngine(section.name, section.kind, section.url.rstrip("/"), _api_key(section))
+        return _remote(section)
     settings = Settings(
         context_tokens=section.context_tokens or _CONTEXT_TOKENS,
         parallel_requests=section.parallel_requests or _PARALLEL_REQUESTS,
@@ -156,6 +156,20 @@ def _engine(section: EngineSection, shared: _Shared) -> Engine:
             )
         case _:
             return llamacpp
+
+
+def _remote(section: EngineSection) -> Engine:
+    """One server is asked as it is. Several, or one that runs no more than so many requests, are a pool."""
+    members = members_of(section)
+    if len(section.urls) or members.by_name or members.most:
+        return PoolEngine(section.name, section.kind, members, _api_key(section))
+    return UpstreamEngine(section.name, section.kind, members.urls[0], _api_key(section))
+
+
+def members_of(section: EngineSection) -> Members:
+    """The servers of a remote engine."""
+    urls = section.urls or ((section.url,) if section.url is not None else ())
+    return Members(tuple(url.rstrip("/") for url in urls), section.discover == "dns", section.parallel_requests)
 
 
 def _able(provide: Provide) -> Provide:

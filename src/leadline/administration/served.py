@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from leadline.administration.models import Make, sections, share_cores
+from leadline.administration.models import Make, members_of, sections, share_cores
 from leadline.catalog.catalog import Catalog, build_catalog
 from leadline.catalog.price_book import PriceBook
 from leadline.config import Config
 from leadline.engines.engine import Engine, Loadable
+from leadline.engines.pool.engine import PoolEngine
 
 
 @dataclass(slots=True)
@@ -21,7 +22,8 @@ class Served:
 
     async def follow(self, config: Config) -> None:
         """Run the engines that `config` names, and offer its models from the next request on. An engine that runs
-        already stays as it is. Unavailable, and nothing changes, while a request needs one that would go."""
+        already stays as it is; only its workers come and go. Unavailable, and nothing changes, while a request needs
+        an engine that would go."""
         engine_sections, model_sections = sections(config)
         # First, so that no request of a new model is free.
         await self.book.follow(model_sections)
@@ -39,6 +41,10 @@ class Served:
         share_cores(self.engines.values(), engine_sections)
         for engine in new:
             await engine.start()
+        for section in engine_sections:
+            pool = self.engines[section.name]
+            if isinstance(pool, PoolEngine) and (members := members_of(section)) != pool.members:
+                await pool.follow(members)
         for engine in going:
             await engine.close()
 

@@ -19,11 +19,12 @@ from leadline.cli.serve import serve
 from leadline.cli.status import doctor, status
 from leadline.cli.usage import usage
 from leadline.cli.users import setup_link, users
+from leadline.cli.workers import workers
 
 _GROUPS = {
     "Start": (serve, init, setup_link),
     "Use": (chat, keys, usage, credits, models),
-    "Operate": (status, doctor, logs, configuration, database, users, accounts, management_keys),
+    "Operate": (status, doctor, workers, logs, configuration, database, users, accounts, management_keys),
 }
 
 

@@ -11,6 +11,7 @@ from leadline.cli.spinner import spinner
 
 _AGAIN_SECONDS = 2
 _NOT_READY = 3
+WORKER_HEADINGS = ("ENGINE", "WORKER", "STATE", "RUNNING", "FAILED", "CACHED")
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
 
 
@@ -101,6 +102,8 @@ def _screen(result: dict[str, Any]) -> str:
         ),
     ]
     lines += [f"{one['name']}: {one['detail']}" for one in result["engines"] if not one["ready"]]
+    workers = [worker_row(one["name"], worker) for one in result["engines"] for worker in one["workers"]]
+    lines += ["", table(WORKER_HEADINGS, workers)] if workers else []
     return "\n".join(lines)
 
 
@@ -112,6 +115,13 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
         *(one["name"], state, str(one["running"]), waiting, f"{one['tokens_per_second']:.1f}", memory),
         ", ".join(one["models"]),
     )
+
+
+def worker_row(engine: str, worker: dict[str, Any]) -> tuple[str, ...]:
+    """A row under WORKER_HEADINGS."""
+    read = worker["prompt_tokens"]
+    cached = f"{100 * worker['cached_tokens'] // read} %" if read else "-"
+    return engine, worker["at"], worker["state"], str(worker["running"]), str(worker["failures"]), cached
 
 
 def _report(result: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ async def list_models(instance: Instance) -> Result:
 
 
 def _size(store: Store, engine: EngineSection) -> int | None:
-    if engine.url is not None:
+    if not engine.embedded:
         return None
     try:
         return store.size_bytes(store.resolve(engine.weights or DEFAULT.name))

@@ -50,7 +50,7 @@ async def serve_weights(
     """Offer pulled weights as a model; `name` None: as they are called. An engine that has them serves it too, else a
     new one does, which loads at its first request (`demand`) or at once and at each start (`start`). `prices` are USD
     per million tokens, by kind."""
-    _refuse_overridden()
+    refuse_overridden()
     if load not in ("start", "demand"):
         raise InvalidRequest(f"{load[:200]!r} is no time to load: start or demand.", "load")
     store = Store(instance.data / "models")
@@ -78,8 +78,8 @@ async def serve_weights(
         await asyncio.to_thread(edit, instance.data, None, lambda text: with_served(text, new, section))
         told = {"weights": weights, "engine": engine.name, "aliases": ", ".join(section.aliases)}
         await _tell(instance, actor, "models serve", called, ({}, told | asdict(configured_prices(section))))
-        await _hold(instance, after)
-    return _written(instance) | {
+        await hold(instance, after)
+    return written(instance) | {
         "name": called,
         "engine": engine.name,
         "aliases": list(section.aliases),
@@ -90,7 +90,7 @@ async def serve_weights(
 async def withdraw_model(instance: Instance, actor: Actor, name: str) -> Result:
     """Offer a model no more. Its engine goes with it where it has no other one; weights and prices stay. Unavailable
     while a request needs the engine, PermissionDenied for the last model."""
-    _refuse_overridden()
+    refuse_overridden()
     async with instance.changing:
         before = instance.config
         engines, models = sections(before)
@@ -110,15 +110,15 @@ async def withdraw_model(instance: Instance, actor: Actor, name: str) -> Result:
         )
         check(after)
         # First here, so that it ends only for new requests, and only if no request needs it.
-        await _hold(instance, after)
+        await hold(instance, after)
         try:
             await asyncio.to_thread(edit, instance.data, _withdrawing(name))
         except BaseException:
-            await _hold(instance, before)
+            await hold(instance, before)
             raise
         gone = "" if stays else section.engine
         await _tell(instance, actor, "models withdraw", name, ({"engine": section.engine}, {}))
-    return _written(instance) | {"name": name, "engine_stopped": gone or None}
+    return written(instance) | {"name": name, "engine_stopped": gone or None}
 
 
 async def alias_model(instance: Instance, actor: Actor, name: str, alias: str, *, remove: bool = False) -> Result:
@@ -145,7 +145,7 @@ async def alias_model(instance: Instance, actor: Actor, name: str, alias: str, *
             await _tell(instance, actor, "models alias", section.name, (before, after))
             held = await _alias_held(instance, section.name, alias, remove=remove)
     result = {"name": section.name, "aliases": list(aliases), "changed": changed}
-    told = _written(instance)
+    told = written(instance)
     return told | {"holds_now": told["holds_now"] and held} | result | {"overridden_by": overriding("models")}
 
 
@@ -177,7 +177,7 @@ def _weights_of(store: Store, engine: EngineSection) -> Path | None:
         return None
 
 
-async def _hold(instance: Instance, config: Config) -> None:
+async def hold(instance: Instance, config: Config) -> None:
     """From the next request on, where a server runs."""
     if instance.served is not None:
         await instance.served.follow(config)
@@ -196,7 +196,7 @@ async def _alias_held(instance: Instance, name: str, alias: str, *, remove: bool
         return False
     aliased = msgspec.structs.replace(section, aliases=_changed(section, alias, remove=remove))
     after = tuple(aliased if one is section else one for one in models)
-    await _hold(instance, msgspec.structs.replace(config, models=after))
+    await hold(instance, msgspec.structs.replace(config, models=after))
     return True
 
 
@@ -224,7 +224,8 @@ def _withdrawing(name: str) -> Change:
     return change
 
 
-def _refuse_overridden() -> None:
+def refuse_overridden() -> None:
+    """PermissionDenied where an environment variable holds instead of the file's engines and models."""
     for table in ("engines", "models"):
         if (variable := overriding(table)) is not None:
             raise PermissionDenied(
@@ -275,7 +276,7 @@ def _check_new_name(models: Sequence[ModelSection], name: str, field: str, *, wi
             raise InvalidRequest(f"{name!r} is a name of {other.name} already.", field)
 
 
-def _written(instance: Instance) -> Result:
+def written(instance: Instance) -> Result:
     """Where it was written, and from when on it holds."""
     running = instance.activity is not None
     return {

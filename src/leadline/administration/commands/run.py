@@ -20,6 +20,7 @@ from leadline.administration.commands import (
     usage,
     users,
     weights,
+    workers,
 )
 from leadline.administration.commands.command import Command, Result
 from leadline.administration.instance import Instance
@@ -27,7 +28,7 @@ from leadline.errors import InvalidRequest
 
 _PARTS = (
     *(accounts, users, keys, management_keys, credits, usage, explore, requests),
-    *(models, offer, weights, engines, configuration, database, status),
+    *(models, offer, weights, engines, workers, configuration, database, status),
 )
 READS: dict[str, Command] = {name: command for part in _PARTS for name, command in part.READS.items()}
 CHANGES: dict[str, Command] = {name: command for part in _PARTS for name, command in part.CHANGES.items()}

@@ -96,6 +96,7 @@ def _engine(one: EngineFacts) -> Result:
         "memory_bytes": one.status.memory_bytes,
         "claimed_bytes": one.status.claimed_bytes,
         "limit_bytes": one.status.limit_bytes,
+        "workers": [asdict(worker) for worker in one.status.workers],
     }
 
 
@@ -160,6 +161,7 @@ async def _engines(instance: Instance) -> list[Finding]:
         return [Finding("warning", "No server runs on this folder.", "leadline serve")]
     findings = []
     for one in engine_facts(instance):
+        findings += _workers(one)
         about = f"Engine {one.name} ({one.kind}), {', '.join(one.models) or 'no model'}"
         if one.status.ready:
             findings.append(Finding("ok", f"{about}: {_sentence(one.status.detail)}"))
@@ -168,6 +170,15 @@ async def _engines(instance: Instance) -> list[Finding]:
             how = "Wait until it has loaded." if loads else "See Engines in the console, and the log."
             findings.append(Finding("warning" if loads else "problem", f"{about}: {_sentence(one.status.detail)}", how))
     return findings
+
+
+def _workers(one: EngineFacts) -> list[Finding]:
+    """The servers of an engine of several that take no requests."""
+    return [
+        Finding("warning", f"Worker {worker.at} of {one.name}: {_sentence(worker.detail)}", "Is it running?")
+        for worker in one.status.workers
+        if worker.state in ("away", "broken")
+    ]
 
 
 async def _models(instance: Instance) -> list[Finding]:

@@ -3,6 +3,7 @@
 from starlette.responses import JSONResponse, Response
 
 from leadline.administration.commands.engines import cancel_pull, load_engine, pull_model, unload_engine
+from leadline.administration.commands.workers import add_worker, remove_worker
 from leadline.administration.engine_facts import engine_facts
 from leadline.administration.pulls import Pull
 from leadline.console.page import Page
@@ -10,7 +11,7 @@ from leadline.console.pages.admin.weights import pulled
 from leadline.console.render import render
 from leadline.console.sizes import size
 from leadline.console.visit import Visit
-from leadline.errors import InvalidRequest, Unavailable
+from leadline.errors import InvalidRequest, NotFound, PermissionDenied, Unavailable
 from leadline.weights.known import KNOWN
 
 PATH = "/admin/engines"
@@ -57,6 +58,24 @@ async def cancel(visit: Visit) -> Response:
     return visit.redirect(PATH, f"The pull of {result['wanted']} is cancelled. Nothing of it was kept.")
 
 
+async def add(visit: Visit) -> Response:
+    name = visit.request.path_params["engine"]
+    try:
+        await add_worker(visit.instance, visit.actor, name, visit.form["url"])
+    except (InvalidRequest, NotFound, PermissionDenied) as error:
+        return visit.redirect(PATH, str(error), "bad")
+    return visit.redirect(PATH, f"{name} has a further worker. It gets requests as soon as it answers.")
+
+
+async def remove(visit: Visit) -> Response:
+    name, url = visit.request.path_params["engine"], visit.form["url"]
+    try:
+        await remove_worker(visit.instance, visit.actor, name, url)
+    except (InvalidRequest, NotFound, PermissionDenied) as error:
+        return visit.redirect(PATH, str(error), "bad")
+    return visit.redirect(PATH, f"{url} gets no new requests of {name}. Those that it has end there.")
+
+
 async def now(visit: Visit) -> Response:
     """What changes on the page, as JSON: markup by the ids of the elements that it belongs in."""
     facts, pulls = engine_facts(visit.instance), visit.instance.pulls.all()
@@ -72,6 +91,8 @@ PAGES = (
     Page(f"{PATH}/now", "admin-engines", "admin", now),
     Page(f"{PATH}/{{engine:path}}/load", "admin-engines", "admin", post=load),
     Page(f"{PATH}/{{engine:path}}/unload", "admin-engines", "admin", post=unload),
+    Page(f"{PATH}/{{engine:path}}/workers", "admin-engines", "admin", post=add),
+    Page(f"{PATH}/{{engine:path}}/workers/remove", "admin-engines", "admin", post=remove),
     Page(f"{PATH}/pulls/{{name}}/cancel", "admin-engines", "admin", post=cancel),
 )
 
