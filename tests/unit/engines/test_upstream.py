@@ -52,7 +52,7 @@ async def batches_of(*pieces: bytes) -> list[tuple[ChatEvent, ...]]:
 
 
 async def test_texts_that_came_together_are_told_together():
-    [batch] = await batches_of(
+    batch, _ = await batches_of(
         sse(
             *(delta(content="a"), delta(content="b"), delta(reasoning_content="hm")),
             *(delta(content="c"), delta(content="d"), delta(content="e"), finish("stop", **USAGE)),
@@ -66,7 +66,7 @@ async def test_each_token_keeps_its_log_probabilities():
         logprobs = {"content": [{"token": text, "logprob": -1.0}]}
         return {"choices": [{"index": 0, "delta": {"content": text}, "logprobs": logprobs, "finish_reason": None}]}
 
-    [batch] = await batches_of(sse(told("a"), told("b"), finish("stop")))
+    batch, _ = await batches_of(sse(told("a"), told("b"), finish("stop")))
     assert [event.text for event in batch if isinstance(event, TextDelta)] == ["a", "b"]
 
 
