@@ -24,6 +24,7 @@ MOST_URLS = 256
 # Variables that are not settings: where the instance is, its secret, the key of `leadline chat`, what the tests use.
 _NOT_SETTINGS = ("LEADLINE_DATA", "LEADLINE_SECRET", "LEADLINE_API_KEY", "LEADLINE_CI")
 _NOT_SETTINGS_PREFIX = "LEADLINE_TEST_"
+_LEAST_BATCH_TOKENS = 64
 
 
 class ConfigurationError(LeadlineError):
@@ -136,6 +137,8 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     once, or an embedded engine. `weights` (a pulled model's name, or a GGUF file) and what follows belong to embedded
     ones: `llamacpp`, `openvino`, and `auto`, which takes the faster of both that can run the model.
     `prefix_reuse` is `openvino`'s: whether it uses prompts again, while one organisation alone uses the model.
+    `requantise` is `llamacpp`'s: whether it may turn types of tensors that it reads slowly into others, once; so are
+    `batch_tokens`, of which pieces prompts are read, and `cache_type`, in which it keeps tokens.
     `projector` is the GGUF file that makes the model see; absent: the one that it was pulled with. 0 leaves
     the choice to the engine. A model is loaded at the start or on demand. While it loads, requests wait
     `load_wait_seconds` (absent: 0 where it is loaded at the start, else 60). `unload_after_seconds` 0: never."""
@@ -156,6 +159,9 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load_wait_seconds: Annotated[int, msgspec.Meta(ge=0, le=600)] | None = None
     unload_after_seconds: NotNegative = 0
     prefix_reuse: bool = True
+    requantise: Literal["auto", "off"] = "auto"
+    batch_tokens: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
+    cache_type: Literal["auto", "f16", "q8_0"] = "auto"
 
     @property
     def embedded(self) -> bool:
@@ -375,6 +381,7 @@ def _check(config: Config) -> None:
                 raise ConfigurationError(f"two [[{kind}s]] are named {name!r}.")
     for engine in config.engines:
         _check_engine(engine)
+        _check_pieces(engine)
     for model in config.models:
         if config.engines and model.engine not in engines:
             raise ConfigurationError(f"model {model.name!r} names the engine {model.engine!r}, which is not there.")
@@ -394,6 +401,13 @@ def _check_engine(engine: EngineSection) -> None:
         raise ConfigurationError(f"engine {engine.name!r} is remote and takes no weights.")
     if not engine.embedded and engine.projector is not None:
         raise ConfigurationError(f"engine {engine.name!r} is remote and takes no projector.")
+
+
+def _check_pieces(engine: EngineSection) -> None:
+    # Each request that runs has a token in a piece, too.
+    least = max(_LEAST_BATCH_TOKENS, 2 * engine.parallel_requests)
+    if 0 < engine.batch_tokens < least:
+        raise ConfigurationError(f"engine {engine.name!r}: batch_tokens is 0 or at least {least}.")
 
 
 def _check_proxies(proxies: tuple[str, ...]) -> None:

@@ -68,6 +68,7 @@ def test_no_module_is_dead():
         "leadline.engines.llamacpp.child",
         "leadline.engines.openvino.child",
         "leadline.weights.fetch",
+        "leadline.weights.requantiser",
         "leadline.images.child",
     }
     dead = []

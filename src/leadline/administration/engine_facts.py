@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from leadline.administration.instance import Instance
 from leadline.administration.models import sections
 from leadline.config import EngineSection
-from leadline.engines.engine import NOT_STARTED, EngineStatus, Loadable
+from leadline.engines.embedded import machine
+from leadline.engines.embedded.chosen import ChosenEngine
+from leadline.engines.embedded.engine import EmbeddedEngine
+from leadline.engines.embedded.machine import context_tokens, parallel_requests, this_machine
+from leadline.engines.engine import NOT_STARTED, Engine, EngineStatus, Loadable
 
 _KINDS = {
     "auto": "embedded, the engine chosen by the model",
@@ -23,13 +27,14 @@ _CHOSEN = {
     "context_tokens": "Context tokens",
     "parallel_requests": "At once",
     "threads": "Threads",
+    "batch_tokens": "Tokens in a piece of a prompt",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
     """`running` and the tokens are sums over its `models`. `settings` are those that somebody chose. `contexts` are
-    tokens by model, where known."""
+    tokens by model, where known. `choices` are how an embedded one runs, each with its reason."""
 
     name: str
     kind: str
@@ -43,6 +48,7 @@ class EngineFacts:
     tokens_by_second: tuple[int, ...]
     contexts: tuple[int, ...]
     settings: tuple[tuple[str, str], ...]
+    choices: tuple[str, ...] = ()
 
     @property
     def claimed_percent(self) -> int | None:
@@ -76,9 +82,25 @@ def engine_facts(instance: Instance) -> list[EngineFacts]:
                 tuple(map(sum, zip(*by_second, strict=True))),
                 tuple(sorted(tokens for tokens in contexts if tokens is not None)),
                 _settings(section),
+                _choices(section, engine),
             )
         )
     return found
+
+
+def _choices(section: EngineSection, engine: Engine | None) -> tuple[str, ...]:
+    """What the machine and the weights decided, or a setting instead of them."""
+    if not section.embedded:
+        return ()
+    threads, requests = machine.threads(this_machine(), section.threads), parallel_requests(section.parallel_requests)
+    context = context_tokens(section.context_tokens)
+    count = "1 thread" if threads.value == 1 else f"{threads.value} threads"
+    return (
+        f"{count}, {threads.why}",
+        f"{requests.value} requests at once, {requests.why}",
+        f"a context of at most {context.value:,} tokens, {context.why}",
+        *(engine.choices if isinstance(engine, EmbeddedEngine | ChosenEngine) else ()),
+    )
 
 
 def _settings(section: EngineSection) -> tuple[tuple[str, str], ...]:

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,17 @@ import msgspec
 from leadline.catalog.catalog import Catalog, build_catalog
 from leadline.catalog.price_book import PriceBook
 from leadline.config import Config, ConfigurationError, EngineSection, ModelSection, PriceSection, load
+from leadline.engines.embedded import machine
 from leadline.engines.embedded.chosen import ChosenEngine
 from leadline.engines.embedded.engine import EmbeddedEngine, Provide
 from leadline.engines.embedded.loader import Policy
+from leadline.engines.embedded.machine import this_machine
 from leadline.engines.embedded.memory import Memory
 from leadline.engines.embedded.model import Build, Projector, Settings, Weights
 from leadline.engines.engine import Engine
 from leadline.engines.format.template import ChatTemplate, TemplateUnusable, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine
+from leadline.engines.llamacpp.model import memory_bytes
 from leadline.engines.openvino import model as openvino
 from leadline.engines.openvino.engine import OpenVinoEngine
 from leadline.engines.pool.engine import Members, PoolEngine
@@ -32,6 +34,7 @@ from leadline.weights.gguf import Description, describe
 from leadline.weights.hub import Hub, pull_from_hub, reference
 from leadline.weights.known import DEFAULT, KNOWN
 from leadline.weights.pull import Progress, adopt, pull
+from leadline.weights.requantise import SLOW, most_bytes, requantised
 from leadline.weights.store import Store, WeightsMissing, WeightsUnusable, name_from
 
 # What runs where the file names no engine.
@@ -42,12 +45,8 @@ DEFAULT_MODEL = ModelSection(
     default_max_output_tokens=512,
     prices=PriceSection(input=Decimal("0.10"), cached_input=Decimal("0.025"), output=Decimal("0.40")),
 )
-# A longer context than this costs memory that most requests do not need; the file may ask for it.
-_CONTEXT_TOKENS = 8192
-_PARALLEL_REQUESTS = 16
 # How long a request waits for its model where models are loaded on demand.
 _LOAD_WAIT_SECONDS = 60
-_SHARE_OF_MEMORY = 0.8
 # Projectors of LFM2's family cut larger images into tiles, and name each by a token. Where the model has no such token
 # an image stays in one piece, of at most so many tokens.
 _TILE = "<|img_row_1_col_1|>"
@@ -96,7 +95,7 @@ def build(
 def engine_maker(config: Config, store: Store, watch: Watch = lambda *_: None) -> Make:
     """What makes the engines of an instance, which share one memory."""
     hub = Hub(config.hub.endpoint)
-    memory = Memory(config.embedded.memory_megabytes * 1_000_000 or int(_SHARE_OF_MEMORY * _machine_bytes()))
+    memory = Memory(machine.memory_bytes(this_machine(), config.embedded.memory_megabytes).value)
     return lambda section, beside: _engine(section, _Shared(store, hub, memory, watch, shares_cores=_crowded(beside)))
 
 
@@ -109,7 +108,8 @@ def share_cores(engines: Iterable[Engine], beside: Sequence[EngineSection]) -> N
 
 def _crowded(engines: Sequence[EngineSection]) -> bool:
     """Whether the embedded ones have more threads than there are cores."""
-    return sum(_threads(section) for section in engines if section.embedded) > _usable_cores()
+    wanted = sum(machine.threads(this_machine(), section.threads).value for section in engines if section.embedded)
+    return wanted > machine.threads(this_machine(), 0).value
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +128,12 @@ def _engine(section: EngineSection, shared: _Shared) -> Engine:
     if not section.embedded:
         return _remote(section)
     settings = Settings(
-        context_tokens=section.context_tokens or _CONTEXT_TOKENS,
-        parallel_requests=section.parallel_requests or _PARALLEL_REQUESTS,
-        threads=_threads(section),
+        context_tokens=machine.context_tokens(section.context_tokens).value,
+        parallel_requests=machine.parallel_requests(section.parallel_requests).value,
+        threads=machine.threads(this_machine(), section.threads).value,
         shares_cores=shared.shares_cores,
+        batch_tokens=section.batch_tokens,
+        cache_type=None if section.cache_type == "auto" else section.cache_type,
     )
     wanted = section.weights or DEFAULT.name
 
@@ -140,7 +142,6 @@ def _engine(section: EngineSection, shared: _Shared) -> Engine:
 
     provide = _provider(wanted, section.projector, shared)
     asked = (section.name, provide, settings, loading, _policy(section), shared.memory)
-    llamacpp = LlamaCppEngine(*asked)
     match section.kind:
         case "openvino" if not openvino.installed():
             raise ConfigurationError(
@@ -151,11 +152,10 @@ def _engine(section: EngineSection, shared: _Shared) -> Engine:
             able = (section.name, _able(provide), *asked[2:])
             return OpenVinoEngine(*able, reuses=section.prefix_reuse)
         case "auto":
-            return ChosenEngine(
-                section.name, llamacpp, lambda weights: _chosen(weights, llamacpp, reuses=section.prefix_reuse)
-            )
+            before = LlamaCppEngine(*asked)
+            return ChosenEngine(section.name, before, lambda weights: _chosen(weights, before, section, shared))
         case _:
-            return llamacpp
+            return LlamaCppEngine(section.name, _faster(provide, settings, section, shared), *asked[2:])
 
 
 def _remote(section: EngineSection) -> Engine:
@@ -184,7 +184,33 @@ def _able(provide: Provide) -> Provide:
     return provide_able
 
 
-def _chosen(weights: Weights, llamacpp: LlamaCppEngine, *, reuses: bool) -> EmbeddedEngine:
+def _faster(provide: Provide, settings: Settings, section: EngineSection, shared: _Shared) -> Provide:
+    """With types of tensors that llama.cpp computes fast with, unless the setting forbids it or memory is too small.
+    Vectors stay as they were made before."""
+
+    async def provide_faster(tell: Callable[[str], None]) -> Weights:
+        weights = await provide(tell)
+        slow = {kind for _, kind in weights.build.tensors} & SLOW.keys()
+        if section.requantise == "off" or weights.embeds or not slow:
+            return weights
+        larger = replace(weights, size_bytes=most_bytes(weights.size_bytes))
+        if not shared.memory.fits(memory_bytes(settings.within(larger), larger)):
+            _log.info("weights are not re-quantised: memory is too small", extra={"weights": weights.path.name})
+            return weights
+
+        def progress(now: Progress) -> None:
+            tell(_sentence(weights.path.name, now))
+            shared.watch(section.weights or DEFAULT.name, now)
+
+        path = await requantised(shared.store, weights.path, progress)
+        if path is None:
+            return weights
+        return replace(weights, path=path, size_bytes=shared.store.size_bytes(path), requantised="Q8_0")
+
+    return provide_faster
+
+
+def _chosen(weights: Weights, llamacpp: LlamaCppEngine, section: EngineSection, shared: _Shared) -> EmbeddedEngine:
     """The engine that runs these weights best: OpenVINO GenAI where it is here and can, else llama.cpp."""
     why = openvino.why_not(weights) if openvino.installed() else "the package openvino-genai is not installed"
     _log.info("engine chosen", extra={"engine": llamacpp.name, "kind": "llamacpp" if why else "openvino", "why": why})
@@ -193,12 +219,10 @@ def _chosen(weights: Weights, llamacpp: LlamaCppEngine, *, reuses: bool) -> Embe
         return weights
 
     one = llamacpp
-    asked = (one.name, provide, one.settings, one.loading, one.policy, one.memory)
-    return LlamaCppEngine(*asked) if why else OpenVinoEngine(*asked, reuses=reuses)
-
-
-def _threads(section: EngineSection) -> int:
-    return section.threads or _usable_cores()
+    asked = (one.settings, one.loading, one.policy, one.memory)
+    if why:
+        return LlamaCppEngine(one.name, _faster(provide, one.settings, section, shared), *asked)
+    return OpenVinoEngine(one.name, provide, *asked, reuses=section.prefix_reuse)
 
 
 def _policy(section: EngineSection) -> Policy:
@@ -286,20 +310,6 @@ def _api_key(section: EngineSection) -> str | None:
             "which is not set."
         )
     return key
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _machine_bytes() -> int:
-    """The memory that this process may take: the machine's, or less where its control group allows less."""
-    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError):
-        return min(machine_bytes, int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
-    return machine_bytes
 
 
 async def pull_weights(

@@ -50,7 +50,7 @@ _REASONS = (
 class Progress:
     """How far a pull or a load is. `total_bytes` is 0 where it is not known."""
 
-    stage: Literal["downloading", "unpacking", "converting", "copying", "checking", "loading"]
+    stage: Literal["downloading", "unpacking", "converting", "copying", "checking", "re-quantising", "loading"]
     done_bytes: int
     total_bytes: int
 

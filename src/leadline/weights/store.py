@@ -23,6 +23,8 @@ _TEMPORARY = ".temporary-"
 _ABANDONED_SECONDS = 24 * 3600
 # Half of a download is kept so long for the next try.
 _PARTS = ".parts"
+# Weights that were made of pulled ones, for an engine that computes faster with them.
+_REQUANTISED = ".requantised"
 _FORGOTTEN_SECONDS = 7 * 24 * 3600
 # llama.cpp finds the others of several files by the name of the first.
 _FIRST_OF_SPLIT = re.compile(r"(.+)-00001-of-(\d{5})")
@@ -169,6 +171,7 @@ class Store:
             check_gguf(file)
             # What came with an earlier model is not this one's.
             self._projector_of(target).unlink(missing_ok=True)
+            self._forget_requantised(target)
             file.replace(target)
         _sync(self.folder)
         state = target.stat()
@@ -189,6 +192,7 @@ class Store:
         names = [f"{name}-{number:05}-of-{count:05}" for number in range(1, count + 1)] if count > 1 else [name]
         targets = [self.folder / f"{one}.gguf" for one in names]
         self._projector_of(targets[0]).unlink(missing_ok=True)
+        self._forget_requantised(targets[0])
         if projector is not None:
             self._move(*projector, self._projector_of(targets[0]), None)
         # The first one last: without it the others are no model.
@@ -208,6 +212,7 @@ class Store:
         check_gguf(file)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         target = self.folder / f"{name}.gguf"
+        self._forget_requantised(target)
         for old in (target, self._projector_of(target)):
             old.unlink(missing_ok=True)
         target.symlink_to(file.resolve())
@@ -218,9 +223,26 @@ class Store:
         path = self.path(name)
         if path is None:
             raise WeightsMissing(f"No weights named {name!r} have been pulled. `leadline models list` shows all.")
+        self._forget_requantised(path)
         for file in (*self.files(path), self._projector_of(path)):
             file.unlink(missing_ok=True)
             self._note_of(file).unlink(missing_ok=True)
+
+    def requantised(self, path: Path, sha256: str) -> Path:
+        """Where weights are kept that were made of the file `path` with this SHA-256, in the type Q8_0."""
+        return self.folder / _REQUANTISED / f"{path.stem}.{sha256[:16]}.q8_0.gguf"
+
+    def keep_requantised(self, file: Path, target: Path) -> Path:
+        """Move what was made on the store's disk to the place that `requantised` told."""
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        file.replace(target)
+        _sync(target.parent)
+        return target
+
+    def _forget_requantised(self, path: Path) -> None:
+        """Before a model changes or goes."""
+        for file in (self.folder / _REQUANTISED).glob(f"{path.stem}.{'[0-9a-f]' * 16}.q8_0.gguf"):
+            file.unlink(missing_ok=True)
 
     def parts(self) -> Path:
         """The folder of what is being downloaded."""

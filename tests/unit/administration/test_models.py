@@ -8,6 +8,7 @@ import pytest
 from leadline.administration import models
 from leadline.config import ConfigurationError, load
 from leadline.engines.embedded.loader import Policy
+from leadline.engines.embedded.machine import Machine
 from leadline.engines.embedded.model import Projector, Weights
 from leadline.engines.engine import Engine
 from leadline.engines.llamacpp.engine import LlamaCppEngine
@@ -15,6 +16,7 @@ from leadline.engines.llamacpp.model import facts_of
 from leadline.errors import LeadlineError
 from leadline.weights.store import Store
 from tests.scripted.gguf import CONTROL, PROJECTOR, SMALL, TOKENS, gguf
+from tests.scripted.q4_1 import q4_1_file
 
 
 def engines_of(tmp_path: Path, *lines: str, more: str = "") -> list[Engine]:
@@ -44,7 +46,14 @@ def test_when_an_engine_loads_is_its_sections_to_say(tmp_path, line, policy):
     assert engine.policy == policy
 
 
-@pytest.mark.parametrize("line", ['load = "never"', "load_wait_seconds = 601", "unload_after_seconds = -1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *('load = "never"', "load_wait_seconds = 601", "unload_after_seconds = -1"),
+        *("batch_tokens = 63", "batch_tokens = 90\nparallel_requests = 64"),
+        *('requantise = "on"', 'cache_type = "q4_0"'),
+    ],
+)
 def test_what_cannot_be_is_named(tmp_path, line):
     with pytest.raises(ConfigurationError, match=line.split()[0]):
         engines_of(tmp_path, line)
@@ -60,7 +69,7 @@ def test_all_embedded_engines_share_one_memory(tmp_path):
 
 
 def test_the_memory_of_the_machine_bounds_them_where_nobody_says(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "_machine_bytes", lambda: 10_000)
+    monkeypatch.setattr(models, "this_machine", lambda: Machine(4, 4, None, 10_000))
     [engine] = engines_of(tmp_path, "")
 
     assert isinstance(engine, LlamaCppEngine)
@@ -72,7 +81,7 @@ def test_the_memory_of_the_machine_bounds_them_where_nobody_says(tmp_path, monke
     [(("",), False), (("", ""), True), (("threads = 2", "threads = 2"), False), (("threads = 3", "threads = 2"), True)],
 )
 def test_threads_sleep_only_where_there_are_more_than_cores(tmp_path, monkeypatch, lines, shares):
-    monkeypatch.setattr(models, "_usable_cores", lambda: 4)
+    monkeypatch.setattr(models, "this_machine", lambda: Machine(8, 4, None, 10**10))
 
     assert [engine.settings.shares_cores for engine in engines_of(tmp_path, *lines)] == [shares] * len(lines)
 
@@ -148,3 +157,27 @@ async def test_images_stay_in_one_piece_where_the_model_has_no_tokens_for_tiles(
 
     assert projector is not None
     assert projector.image_tokens == most
+
+
+async def provided(tmp_path: Path, line: str = "", more: str = "") -> tuple[Weights, tuple[str, ...]]:
+    """The weights that an engine gets of a file with slow types, and its fingerprint."""
+    (tmp_path / "slow.gguf").write_bytes(q4_1_file())
+    [engine] = engines_of(tmp_path, f'weights = "{tmp_path / "slow.gguf"}"\n{line}', more=more)
+    assert isinstance(engine, LlamaCppEngine)
+    weights = await engine.provide(lambda _: None)
+    return weights, facts_of(weights, 2048).fingerprint
+
+
+async def test_slow_weights_are_requantised_and_the_fingerprint_says_so(tmp_path):
+    kept, old = await provided(tmp_path, 'requantise = "off"')
+    weights, new = await provided(tmp_path)
+    assert kept.path == tmp_path / "slow.gguf"
+    assert weights.path.parent == tmp_path / "models" / ".requantised"
+    assert weights.size_bytes == weights.path.stat().st_size > kept.size_bytes
+    assert weights.digest == kept.digest
+    assert set(new) - set(old) == {"requantised Q8_0"}
+
+
+async def test_weights_stay_as_they_are_where_memory_is_too_small_for_more(tmp_path):
+    weights, _ = await provided(tmp_path, more="[embedded]\nmemory_megabytes = 100")
+    assert weights.path == tmp_path / "slow.gguf"

@@ -169,6 +169,8 @@ async def _engines(instance: Instance) -> list[Finding]:
             loads = one.status.state in ("loading", "restarting")
             how = "Wait until it has loaded." if loads else "See Engines in the console, and the log."
             findings.append(Finding("warning" if loads else "problem", f"{about}: {_sentence(one.status.detail)}", how))
+        if one.choices:
+            findings.append(Finding("ok", f"Engine {one.name} runs with {'; '.join(one.choices)}."))
     return findings
 
 

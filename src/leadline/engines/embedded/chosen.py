@@ -38,6 +38,10 @@ class ChosenEngine:
         return self.engine.status
 
     @property
+    def choices(self) -> tuple[str, ...]:
+        return self.engine.choices
+
+    @property
     def child(self) -> Child | None:
         return self.engine.child
 

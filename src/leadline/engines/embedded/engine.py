@@ -99,6 +99,11 @@ class EmbeddedEngine(ABC):
     async def take(self) -> Use:
         return await self._loader.take()
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What it chose of how it runs its model, and why; what it knows only once it has the weights."""
+        return ()
+
     def load(self) -> None:
         self._loader.load()
 

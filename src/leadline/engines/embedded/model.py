@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from leadline.engines.embedded.machine import CacheType
 from leadline.engines.format.template import ChatTemplate, Vocabulary
 
 
@@ -31,7 +32,7 @@ class Build:
 class Weights:
     """A GGUF file, or the first of the files that it was split into. `digest` is its sha256; `context_tokens` what the
     model was trained for; `template` how it reads a chat; `cache_bytes` what a token takes in the engine's cache. One
-    that `embeds` makes vectors, and no text."""
+    that `embeds` makes vectors, and no text. `requantised` is the type into which some of its tensors were turned."""
 
     path: Path
     digest: str
@@ -42,6 +43,7 @@ class Weights:
     embeds: bool = False
     projector: Projector | None = None
     build: Build = Build()
+    requantised: str | None = None
 
     @property
     def all_bytes(self) -> int:
@@ -52,12 +54,15 @@ class Weights:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How to run a model: context of one request, requests at once, threads. `shares_cores`: other engines' threads
-    want the same ones."""
+    want the same ones. `batch_tokens`, of which pieces prompts are read, and `cache_type` are llama.cpp's; 0 and None
+    leave them to it."""
 
     context_tokens: int
     parallel_requests: int
     threads: int
     shares_cores: bool = False
+    batch_tokens: int = 0
+    cache_type: CacheType | None = None
 
     def within(self, weights: Weights) -> "Settings":
         """With no more context than the model was trained for."""

@@ -4,6 +4,7 @@ The prompt is rendered, and the answer is read, by `engines/format`: llama.cpp o
 """
 
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from leadline.engines.format.forms import offered_tools
 from leadline.engines.format.output import OutputParser
 from leadline.engines.format.template import ChatTemplate
 from leadline.engines.llamacpp.images import Illustrated, Layout
+from leadline.engines.llamacpp.slots import Sent, Turn
 from leadline.engines.upstream.encode import encode_sampling
 from leadline.errors import EngineFailed
 
@@ -23,7 +25,6 @@ SAMPLING = {"top_k": 40, "min_p": 0.05}
 _EXTRA = {
     "stream": True,
     "return_progress": True,
-    "cache_prompt": True,
     "response_fields": ["stop", "stop_type", "tokens_predicted", "tokens_evaluated", "timings"],
 }
 _json = msgspec.json.Encoder()
@@ -31,11 +32,15 @@ _json = msgspec.json.Encoder()
 Prompt = str | list[int] | Illustrated
 
 
-def encode_completion(request: ChatRequest, prompt: Prompt, template: ChatTemplate, grammar: str | None) -> bytes:
+def encode_completion(
+    request: ChatRequest, prompt: Prompt, template: ChatTemplate, grammar: str | None, turn: Turn
+) -> bytes:
     """The body. `grammar` forces the answer's form."""
     body: dict[str, Any] = {
         "prompt": prompt.body if isinstance(prompt, Illustrated) else prompt,
         "n_predict": request.max_output_tokens,
+        "id_slot": turn.slot.number,
+        "cache_prompt": turn.reuses,
         **SAMPLING,
         **encode_sampling(request.sampling),
     }
@@ -50,6 +55,17 @@ def encode_completion(request: ChatRequest, prompt: Prompt, template: ChatTempla
     if grammar is not None:
         body["grammar"] = grammar
     return _json.encode(body | _EXTRA)
+
+
+def sent(prompt: Prompt) -> Sent:
+    """The prompt by what it begins with; a picture by its digest."""
+    match prompt:
+        case str():
+            return prompt
+        case Illustrated(texts, pictures):
+            digests = (picture.digest.hex() for picture in pictures)
+            return "".join(part for pair in zip_longest(texts, digests, fillvalue="") for part in pair)
+    return tuple(prompt)
 
 
 class _Progress(msgspec.Struct):

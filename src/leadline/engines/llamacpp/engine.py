@@ -1,6 +1,8 @@
 """llama.cpp in a child process of its own, as an engine: kind `llamacpp`."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,21 +10,25 @@ from typing import Any
 from leadline.chat.events import ChatEvent, Embedded, Finished, Started, Usage
 from leadline.chat.request import ChatRequest
 from leadline.engines.embedded.engine import EmbeddedEngine, Rendered, end_in_thoughts
+from leadline.engines.embedded.machine import CacheType, cache_type
 from leadline.engines.embedded.model import Weights
 from leadline.engines.embedded.supervisor import Child
 from leadline.engines.engine import ModelFacts, Token
 from leadline.engines.format.forms import parser_of
 from leadline.engines.format.marks import Piece
 from leadline.engines.llamacpp.child import BATCH_TOKENS, VISION_BATCH_TOKENS
-from leadline.engines.llamacpp.completion import CompletionDecoder, Prompt, encode_completion, with_its_seed
+from leadline.engines.llamacpp.completion import CompletionDecoder, Prompt, encode_completion, sent, with_its_seed
 from leadline.engines.llamacpp.images import MARKER, Illustrated, Layout, PictureSizes, illustrated
 from leadline.engines.llamacpp.model import CAPABILITIES, facts_of, memory_bytes
+from leadline.engines.llamacpp.slots import SLOTS_PER_REQUEST, Slots, Turn
 from leadline.engines.llamacpp.vectors import grouped, tokens_of
 from leadline.engines.upstream.client import ChatClient, most_prompt_tokens
 from leadline.engines.upstream.http import Address, HttpClient
 from leadline.errors import InvalidRequest, LeadlineError
 
 _ASK_SECONDS = 10.0
+# Prompts of idle slots are kept up to this part of a context.
+_IDLE_SHARE = 2
 _HEARTBEAT_SECONDS = 5.0
 _CHILD = "leadline.engines.llamacpp.child"
 
@@ -33,11 +39,34 @@ class LlamaCppEngine(EmbeddedEngine):
 
     _client: ChatClient | None = None
     _sizes: PictureSizes = field(default_factory=PictureSizes)
+    # New with each child.
+    _slots: Slots = field(default_factory=lambda: Slots(0, 0))
+    _erasing: "set[asyncio.Task[None]]" = field(default_factory=set)
 
     def facts(self, model: str) -> ModelFacts:
         if self._weights is None:
             return ModelFacts(None, CAPABILITIES)
-        return facts_of(self._weights, self.settings.context_tokens)
+        return facts_of(self._weights, self.settings.context_tokens, self._cache_type(self._weights)[0])
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        weights = self._weights
+        if weights is None:
+            return ()
+        kind, why = self._cache_type(weights)
+        pieces = f"prompts in pieces of {self._batch_tokens(weights)} tokens, between which others get their next token"
+        anew = f"weights re-quantised to {weights.requantised}, in which prompts are read faster"
+        return (f"a token cache of {kind}, {why}", pieces, *((anew,) if weights.requantised else ()))
+
+    def _cache_type(self, weights: Weights) -> tuple[CacheType, str]:
+        need_bytes = memory_bytes(self.settings, weights)
+        return cache_type(self.settings.cache_type, need_bytes, self.memory.budget_bytes)
+
+    def _batch_tokens(self, weights: Weights) -> int:
+        if weights.embeds:
+            return self.settings.context_tokens  # what is embedded must fit into one batch
+        usual = BATCH_TOKENS if weights.projector is None else VISION_BATCH_TOKENS
+        return self.settings.batch_tokens or usual
 
     def most_prompt_tokens(self, request: ChatRequest) -> int:
         """With images no less than the context, which no prompt is longer than: projectors differ too much."""
@@ -102,14 +131,36 @@ class LlamaCppEngine(EmbeddedEngine):
         in_thoughts = end_in_thoughts(pieces, template)
         grammar = await self._grammars.of(fitted, template, in_thoughts=in_thoughts)
         prompt, layout = await self._laid_out(fitted, pieces)
-        body = encode_completion(fitted, prompt, template, grammar)
         decoder = CompletionDecoder(parser_of(fitted, template, in_thoughts=in_thoughts), fitted.top_logprobs, layout)
-        stream = self._ready_client().stream("/completion", body, decoder)
-        async with self._room.take(tokens) as place, aclosing(stream) as batches:
-            async for batch in batches:
-                if isinstance(batch[0], Started) and batch[0].prompt_tokens is not None:
-                    place.need(batch[0].prompt_tokens + (fitted.max_output_tokens or 0))
-                yield batch
+        async with self._room.take(tokens) as place:
+            client = self._ready_client()
+            with self._turn(fitted, prompt) as turn:
+                body = encode_completion(fitted, prompt, template, grammar, turn)
+                async with aclosing(client.stream("/completion", body, decoder)) as batches:
+                    async for batch in batches:
+                        if isinstance(batch[0], Started) and batch[0].prompt_tokens is not None:
+                            turn.began(batch[0].prompt_tokens)
+                            place.need(batch[0].prompt_tokens + (fitted.max_output_tokens or 0))
+                        if isinstance(batch[-1], Finished):
+                            turn.ended(batch[-1].usage)
+                        yield batch
+
+    @contextlib.contextmanager
+    def _turn(self, request: ChatRequest, prompt: Prompt) -> Iterator[Turn]:
+        """A slot for the request. Afterwards idle prompts that are too many are erased, which nobody waits for: what is
+        still there is only in the way."""
+        try:
+            with self._slots.take(request.cache_scope, sent(prompt)) as turn:
+                yield turn
+        finally:
+            for number in self._slots.outgrown():
+                task = asyncio.create_task(self._erase(number))
+                self._erasing.add(task)
+                task.add_done_callback(self._erasing.discard)
+
+    async def _erase(self, number: int) -> None:
+        with contextlib.suppress(LeadlineError):
+            await self._ready_client().post(f"/slots/{number}?action=erase", {}, _ASK_SECONDS)
 
     async def _embed(self, request: ChatRequest) -> AsyncGenerator[tuple[ChatEvent, ...], None]:
         prompts = await self._prompts(request)
@@ -139,15 +190,15 @@ class LlamaCppEngine(EmbeddedEngine):
         return prompts
 
     def _program(self, weights: Weights) -> tuple[str, dict[str, Any]]:
-        batch_tokens = BATCH_TOKENS if weights.projector is None else VISION_BATCH_TOKENS
         return _CHILD, {
             "weights": str(weights.path),
             "cache_tokens": self.settings.cache_tokens,
             "parallel_requests": self.settings.parallel_requests,
+            "slots": self._slot_count,
             "threads": self.settings.threads,
             "shares_cores": self.settings.shares_cores,
-            # What is embedded must fit into one batch.
-            "batch_tokens": self.settings.context_tokens if weights.embeds else batch_tokens,
+            "batch_tokens": self._batch_tokens(weights),
+            "cache_type": self._cache_type(weights)[0],
             "embeds": weights.embeds,
             "projector": None if weights.projector is None else str(weights.projector.path),
             "image_tokens": 0 if weights.projector is None else weights.projector.image_tokens,
@@ -155,15 +206,22 @@ class LlamaCppEngine(EmbeddedEngine):
         }
 
     def _need_bytes(self, weights: Weights) -> int:
-        return memory_bytes(self.settings, weights)
+        return memory_bytes(self.settings, weights, self._cache_type(weights)[0])
 
     async def _connect(self, child: Child) -> str:
         address = Address("engine", 80, socket=child.socket)
         self._client = ChatClient(HttpClient(self.name, address, {"Authorization": f"Bearer {child.key}"}))
+        self._slots = Slots(self._slot_count, self.settings.context_tokens // _IDLE_SHARE)
         return f"llama.cpp, {self.settings.parallel_requests} requests at once"
 
     def _disconnect(self) -> None:
         self._client = None
+        for task in self._erasing:
+            task.cancel()
+
+    @property
+    def _slot_count(self) -> int:
+        return SLOTS_PER_REQUEST * self.settings.parallel_requests
 
     def _ready_client(self) -> ChatClient:
         if self._client is None:
