@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks.load import Burst, bodies, burst
+from benchmarks.load import Asked, Burst, bodies, burst
 from benchmarks.report import Machine, Pair, Report, Side, pair_rows, result_file, save_table, start_rows
 from benchmarks.servers import Server, bare_engine, prepare, serving, start_without_model, until_ready
 from leadline.engines.upstream.http import HttpClient
@@ -27,7 +27,7 @@ def main() -> int:
     options = _options()
     try:
         with tempfile.TemporaryDirectory(prefix="leadline-bench-") as folder:
-            api_key = prepare(Path(folder))
+            api_key = prepare(Path(folder), options.engine)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 report = runner.run(_measure(Path(folder), api_key, options))
     except LeadlineError as error:
@@ -47,10 +47,15 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("--pairs", type=int, default=5, metavar="N", help="how often each side is measured [5]")
     parser.add_argument("--concurrency", default="1,4,8,16", help="requests at once [1,4,8,16]")
+    parser.add_argument(
+        "--engine", choices=("llamacpp", "openvino"), default="llamacpp", help="which engine [llamacpp]"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
     parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/")
     options = parser.parse_args()
     options.concurrency = [int(number) for number in options.concurrency.split(",")]
+    if options.save and options.engine != "llamacpp":
+        parser.error("Only llama.cpp's figures are kept in the table. Use --json.")
     if options.pairs < 1 or min(options.concurrency) < 1:
         parser.error("At least one pair, and one request at once.")
     return options
@@ -87,7 +92,7 @@ class Sides:
 
     server: Server
     leadline: HttpClient
-    bare: HttpClient
+    bare: HttpClient | Asked
 
     async def warm_up(self, concurrency: int) -> None:
         for client in (self.bare, self.leadline):

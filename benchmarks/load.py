@@ -4,6 +4,8 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import msgspec
 
@@ -90,13 +92,22 @@ def _body(name: str) -> bytes:
     return msgspec.json.encode(request)
 
 
-async def burst(client: HttpClient, requests: list[bytes]) -> Burst:
+class Asked(Protocol):
+    """What is measured in place of an HTTP server."""
+
+    def close(self) -> None: ...
+
+    async def ask(self, body: bytes) -> Answer: ...
+
+
+async def burst(client: HttpClient | Asked, requests: list[bytes]) -> Burst:
     """Send all `requests` together, on new connections."""
     client.close()
     began = time.perf_counter()
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_ask(client, body)) for body in requests]
+            ask = partial(_ask, client) if isinstance(client, HttpClient) else client.ask
+            tasks = [group.create_task(ask(body)) for body in requests]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return Burst(tuple(task.result() for task in tasks), time.perf_counter() - began)

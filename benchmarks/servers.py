@@ -12,9 +12,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.openvino import Child
 from leadline.administration.models import build
 from leadline.config import load
-from leadline.engines.llamacpp.engine import LlamaCppEngine
+from leadline.engines.embedded.engine import EmbeddedEngine
+from leadline.engines.openvino.engine import OpenVinoEngine
+from leadline.engines.openvino.link import Link
 from leadline.engines.upstream.http import Address, HttpClient
 from leadline.errors import EngineFailed
 from leadline.weights.store import Store
@@ -36,6 +39,16 @@ requests_per_second = 0
 requests_per_minute = 0
 tokens_per_minute = 0
 concurrent_requests = 0
+"""
+_MODEL = """\
+[[engines]]
+name = "default"
+kind = "{kind}"
+
+[[models]]
+name = "smollm2-135m-instruct"
+engine = "default"
+prices = {{ input = 0.10, cached_input = 0.025, output = 0.40 }}
 """
 _NO_MODEL = """\
 [[engines]]
@@ -71,11 +84,11 @@ class Server:
         return int(kibibytes) * 1024 / 1e6
 
 
-def prepare(data: Path) -> str:
-    """Make an instance with the default model and credits. Returns its key."""
+def prepare(data: Path, kind: str) -> str:
+    """Make an instance with the default model, on an engine of this kind, and credits. Returns its key."""
     MODELS.mkdir(parents=True, exist_ok=True)
     (data / "models").symlink_to(MODELS.absolute(), target_is_directory=True)
-    (data / "leadline.toml").write_text(LIMITS, "utf-8")
+    (data / "leadline.toml").write_text(LIMITS + _MODEL.format(kind=kind), "utf-8")
     _leadline(data, _PULL_SECONDS, "models", "pull", "--json")
     return _init(data)
 
@@ -178,15 +191,18 @@ async def until_ready(server: Server) -> None:
 
 
 @asynccontextmanager
-async def bare_engine(data: Path) -> AsyncIterator[HttpClient]:
+async def bare_engine(data: Path) -> AsyncIterator[HttpClient | Child]:
     """A child like the one that a server on `data` runs, made by the same code, reached on its own socket."""
     [engine], _ = build(load(data / "leadline.toml", {}), Store(data / "models"), 0)
-    assert isinstance(engine, LlamaCppEngine)
+    assert isinstance(engine, EmbeddedEngine)
     await engine.start()
     try:
         async with asyncio.timeout(_LOAD_SECONDS):
             while (child := engine.child) is None:
                 await asyncio.sleep(_LOOK_EVERY_SECONDS)
+        if isinstance(engine, OpenVinoEngine):
+            yield Child(await Link.open("the engine", child.socket, child.key))
+            return
         address = Address("engine", 80, socket=child.socket)
         yield HttpClient("the engine", address, {"Authorization": f"Bearer {child.key}"})
     finally:
