@@ -110,7 +110,7 @@ def test_weights_are_a_model_from_the_next_request_on_and_after_the_next_start(s
     assert scene.made["second"].steps == ["start"]
     assert (scene.data / "leadline.toml").read_text().startswith(FILE)
     [_, engine], [_, model] = scene.file["engines"], scene.file["models"]
-    assert engine == {"name": "second", "kind": "llamacpp", "weights": "second", "load": "demand"}
+    assert engine == {"name": "second", "kind": "auto", "weights": "second", "load": "demand"}
     assert (model["engine"], model["aliases"], model["prices"]) == ("second", ["gpt-*"], {"input": 3, "output": 0.40})
     assert scene.audited() == [("models serve", "small")]
 

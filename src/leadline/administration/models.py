@@ -38,7 +38,7 @@ from leadline.weights.requantise import SLOW, most_bytes, requantised
 from leadline.weights.store import Store, WeightsMissing, WeightsUnusable, name_from
 
 # What runs where the file names no engine.
-DEFAULT_ENGINE = EngineSection(name="default", kind="llamacpp", weights=DEFAULT.name)
+DEFAULT_ENGINE = EngineSection(name="default", kind="auto", weights=DEFAULT.name)
 DEFAULT_MODEL = ModelSection(
     name=DEFAULT.name,
     engine=DEFAULT_ENGINE.name,
