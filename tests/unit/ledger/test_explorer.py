@@ -148,6 +148,22 @@ async def spend(ledger: Ledger, ticks: int, when: int, **more: Any) -> UsageReco
     return end.record
 
 
+@pytest.mark.parametrize("meters", [ALICE, MeterFilter("org_alice", endpoints=frozenset({"/v1/chat/completions"}))])
+async def test_hours_beside_whole_days_count_and_no_others(
+    ledger: Ledger, explorer: Explorer, meters: MeterFilter
+) -> None:
+    last = MIDNIGHT + 2 * DAY
+    for number, when in enumerate((NOON - 1, NOON, NOON + 11 * HOUR, MIDNIGHT + DAY, last, last + 3 * HOUR - 1)):
+        await spend(ledger, 10**number, when)
+    await spend(ledger, 5, last + 3 * HOUR)
+
+    explored = await explorer.explore(Question(meters, NOON, last + 3 * HOUR, step="hour"))
+
+    assert explored.totals.cost_ticks == 111_110
+    assert [sum(series.values) for series in explored.series] == [111_110]
+    assert explored.previous_ticks == 1
+
+
 async def test_the_chart_has_each_step_and_five_groups_and_the_rest(ledger: Ledger, explorer: Explorer) -> None:
     for number, model in enumerate("abcdefg"):
         await spend(ledger, 10 * (number + 1), NOON + (number % 3) * DAY, model=model)
