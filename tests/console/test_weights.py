@@ -108,6 +108,7 @@ async def test_from_the_pull_to_the_model_before_ones_eyes(browser: Eyes, served
         await page.click("#pull button:has-text('Pull')")
         await page.wait_for_selector(".tag:has-text('done')")
         await browser.look(page, "admin-weights")
+        assert await page.locator("[data-part=pulls] time[title$='your time']").count() == 1
         await page.click("a.primary:has-text('Serve it')")
         await page.fill("[name=input]", "0.10")
         await browser.look(page, "admin-serve")

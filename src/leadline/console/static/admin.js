@@ -17,6 +17,7 @@ function write(parts) {
     place.written = markup;
     place.innerHTML = fragments.createHTML(markup);
   }
+  document.dispatchEvent(new Event("written"));
 }
 
 async function follow(url) {

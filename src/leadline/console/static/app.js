@@ -233,5 +233,6 @@ const language = remembered("language");
 if (language) chooseLanguage(language);
 prepareDialogs();
 addLocalTimes();
+document.addEventListener("written", addLocalTimes);
 document.querySelector(".places [aria-current]")?.scrollIntoView({ block: "nearest" });
 for (const place of document.querySelectorAll("[data-waits-for]")) waitForRequest(place);
