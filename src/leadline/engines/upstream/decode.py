@@ -20,6 +20,7 @@ from leadline.chat.events import (
     Usage,
 )
 from leadline.engines.upstream.order import CallsInOrder
+from leadline.engines.upstream.vectors import MOST_PROMPT_TOKENS
 from leadline.errors import EngineFailed
 from leadline.ids import new_uuid
 
@@ -160,7 +161,7 @@ class ChunkDecoder:
 
     def decode(self, payload: bytes) -> list[ChatEvent]:
         """The events of one chunk."""
-        if payload == b"[DONE]":
+        if self.done or payload == b"[DONE]":
             self.done = True
             return []
         try:
@@ -200,10 +201,11 @@ class ChunkDecoder:
         self._started = True
         if self.told_start:
             return
-        if chunk.prompt_progress is not None:
-            events.append(Started(chunk.prompt_progress.total, chunk.prompt_progress.cache))
-        elif chunk.usage is not None and chunk.usage.prompt_tokens:
-            events.append(Started(chunk.usage.prompt_tokens, _cached(chunk.usage)))
+        progress, usage = chunk.prompt_progress, chunk.usage
+        if progress is not None and (prompt := _believed(progress.total)):
+            events.append(Started(prompt, min(prompt, max(0, progress.cache))))
+        elif usage is not None and (prompt := _believed(usage.prompt_tokens)):
+            events.append(Started(prompt, min(prompt, _cached(usage))))
         else:
             events.append(Started())
 
@@ -278,7 +280,7 @@ class ChunkDecoder:
         details = usage.completion_tokens_details
         reasoning = details.reasoning_tokens if details is not None else None
         reasoning = min(output, max(0, self._counted_reasoning if reasoning is None else reasoning))
-        prompt = max(0, usage.prompt_tokens or (self._progress.total if self._progress else 0))
+        prompt = _believed(usage.prompt_tokens) or _believed(self._progress and self._progress.total)
         image = (usage.prompt_tokens_details and usage.prompt_tokens_details.image_tokens) or 0
         return Usage(
             prompt_tokens=prompt,
@@ -287,6 +289,11 @@ class ChunkDecoder:
             output_tokens=output - reasoning,
             reasoning_tokens=reasoning,
         )
+
+
+def _believed(prompt_tokens: int | None) -> int:
+    """The count, or 0 where it cannot be one."""
+    return prompt_tokens if prompt_tokens is not None and 0 < prompt_tokens < MOST_PROMPT_TOKENS else 0
 
 
 def _cached(usage: _Usage) -> int:

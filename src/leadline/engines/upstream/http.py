@@ -61,7 +61,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._pieces: deque[bytes] = deque()
         self._unread = 0
-        self._header_bytes = 0
+        self._header_bytes = self._head_bytes = 0
         self._sized = False
         self.content_type = b""
         self._waiter: asyncio.Future[None] | None = None
@@ -83,6 +83,11 @@ class _Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self.close()
+        if self.status is None:
+            # The parser keeps a header until it ends.
+            self._head_bytes += len(data)
+            if self._head_bytes > _LONGEST_HEADERS_BYTES:
+                self.close()
         self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -127,7 +132,7 @@ class _Connection(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         """Begin the next request."""
         self._parser = httptools.HttpResponseParser(self)
-        self._header_bytes, self._sized, self.content_type = 0, False, b""
+        self._header_bytes, self._head_bytes, self._sized, self.content_type = 0, 0, False, b""
         self.status, self.complete, self.reusable = None, False, False
         assert self._transport is not None
         self._transport.write(data)

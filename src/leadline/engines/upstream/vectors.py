@@ -10,7 +10,7 @@ import msgspec
 from leadline.errors import EngineFailed
 
 # A server that claims more tokens has not counted.
-_MOST_TOKENS = 2**31
+MOST_PROMPT_TOKENS = 2**31
 
 
 class _Vector(msgspec.Struct):
@@ -60,4 +60,4 @@ def decode_vectors(body: bytes, count: int) -> VectorsOf:
     if not all(vector and all(map(math.isfinite, vector)) for vector in vectors):
         raise EngineFailed("The engine sent a vector that is none.")
     tokens = answer.usage.prompt_tokens if answer.usage is not None else None
-    return VectorsOf(vectors, tokens if tokens is not None and 0 < tokens < _MOST_TOKENS else 0)
+    return VectorsOf(vectors, tokens if tokens is not None and 0 < tokens < MOST_PROMPT_TOKENS else 0)
