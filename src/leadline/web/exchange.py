@@ -51,7 +51,11 @@ class Exchange:
     gone: bool = False
     # Whether the body came to its end.
     _whole: bool = False
+    # What is cancelled when the client hangs up.
     _task: "asyncio.Task[object] | None" = None
+    # From the first need of it to the end of the connection's request, which `receive` tells as a disconnect.
+    _watch: HangUp | None = None
+    _hung_up: bool = False
     path: str = field(init=False)
     method: str = field(init=False)
     _by_name: dict[bytes, bytes] = field(init=False)
@@ -161,6 +165,10 @@ class Exchange:
         """`async with` it: cancels what is inside when the client hangs up, and raises ClientGone in its place."""
         return _WhileConnected(self)
 
+    def _disconnected(self) -> None:
+        self._hung_up = True
+        self.drop()
+
     def drop(self) -> None:
         """Give the client up: it hung up, or it does not read."""
         if self._task is not None:
@@ -195,7 +203,7 @@ class Exchange:
 
 
 class _WhileConnected:
-    __slots__ = ("_exchange", "_task", "_watch")
+    __slots__ = ("_exchange", "_task")
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -203,14 +211,16 @@ class _WhileConnected:
     async def __aenter__(self) -> None:
         exchange = self._exchange
         self._task = exchange._task = asyncio.current_task()
-        self._watch = HangUp(exchange.receive, exchange.drop)
+        if exchange._watch is None:
+            exchange._watch = HangUp(exchange.receive, exchange._disconnected)
+        elif exchange._hung_up:
+            exchange.drop()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         exchange = self._exchange
         exchange._task = None
-        self._watch.stop()
         if not exchange.gone or self._task is None:
             return
         if kind is None:

@@ -14,31 +14,21 @@ _Wait = Generator["asyncio.Future[Any] | None", None, MutableMapping[str, Any]]
 
 
 class HangUp:
-    """Calls `told` once when the client hangs up, until it is stopped. What else arrives meanwhile is passed over."""
+    """Calls `told` once when the client hangs up, or the answer is complete. What else arrives is passed over."""
 
-    __slots__ = ("_future", "_receive", "_told", "_wait")
+    __slots__ = ("_receive", "_told", "_wait")
 
     def __init__(self, receive: _Receive, told: Callable[[], None]) -> None:
         self._receive = receive
         self._told = told
-        self._future: asyncio.Future[Any] | None = None
-        self._wait: _Wait | None = receive().__await__()
+        self._wait: _Wait = receive().__await__()
         self._step()
 
-    def stop(self) -> None:
-        """Twice, or after it told, is harmless."""
-        wait, self._wait = self._wait, None
-        if self._future is not None:
-            self._future.remove_done_callback(self._step)
-        if wait is not None:
-            wait.close()
-
     def _step(self, _: object = None) -> None:
-        while self._wait is not None:
+        while True:
             try:
                 future = next(self._wait)
             except StopIteration as end:
-                self._wait = None
                 if end.value["type"] == "http.disconnect":
                     self._told()
                     return
@@ -46,8 +36,7 @@ class HangUp:
                 continue
             if future is None:  # it only lets others run
                 asyncio.get_running_loop().call_soon(self._step)
-                return
-            future._asyncio_future_blocking = False
-            self._future = future
-            future.add_done_callback(self._step)
+            else:
+                future._asyncio_future_blocking = False
+                future.add_done_callback(self._step)
             return

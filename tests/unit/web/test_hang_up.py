@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from leadline.web.exchange import Message
+from leadline.errors import ClientGone
+from leadline.web.exchange import Exchange, Message
 from leadline.web.hang_up import HangUp
 
 BODY: Message = {"type": "http.request", "body": b"more"}
@@ -42,27 +43,12 @@ async def _turns(condition: Callable[[], bool]) -> None:
 async def test_the_disconnect_is_told_once_and_other_messages_are_passed_over() -> None:
     client = _Client()
     tasks = asyncio.all_tasks()
-    watch = HangUp(client.receive, client.tell)
+    HangUp(client.receive, client.tell)
     for message in (BODY, BODY, GONE, GONE):
         client.messages.put_nowait(message)
     await _turns(lambda: client.told == 1)
-    watch.stop()
     assert (client.told, client.closed, client.messages.qsize()) == (1, 3, 1)
     assert asyncio.all_tasks() == tasks
-
-
-@pytest.mark.parametrize("turns", [0, 1, 5])
-async def test_once_stopped_it_tells_nothing_and_waits_for_nothing(turns: int) -> None:
-    client = _Client()
-    watch = HangUp(client.receive, client.tell)
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    watch.stop()
-    watch.stop()
-    client.messages.put_nowait(GONE)
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert (client.told, client.closed) == (0, 1)
 
 
 async def test_a_client_that_is_gone_beforehand_is_told_at_once() -> None:
@@ -73,3 +59,19 @@ async def test_a_client_that_is_gone_beforehand_is_told_at_once() -> None:
 
     HangUp(gone, client.tell)
     assert client.told == 1
+
+
+async def test_an_exchange_is_told_of_a_hang_up_between_two_contexts() -> None:
+    client = _Client()
+    exchange = Exchange({"path": "/", "method": "POST", "headers": []}, client.receive, _sent)
+    async with exchange.while_connected():
+        await asyncio.sleep(0)
+    client.messages.put_nowait(GONE)
+    await _turns(lambda: client.closed == 1)
+    with pytest.raises(ClientGone):
+        async with exchange.while_connected():
+            await asyncio.Event().wait()
+    assert exchange.gone
+
+
+async def _sent(_: Message) -> None: ...
