@@ -39,15 +39,29 @@ class ScriptedUpstream:
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     _serving: set["asyncio.Task[None]"] = field(default_factory=set)
     _server: asyncio.Server | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+    _open: asyncio.StreamWriter | None = None
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["ScriptedUpstream"]:
+        self._loop = asyncio.get_running_loop()
         self._server = server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         try:
             yield self
         finally:
             await self.halt()
+
+    def go_on(self, piece: bytes) -> None:
+        """Send more of the answer that was not to end, of one that listens aside."""
+        assert self._loop is not None
+        assert self._open is not None
+        self._loop.call_soon_threadsafe(self._open.write, b"%x\r\n%b\r\n" % (len(piece), piece))
+
+    def kill(self) -> None:
+        """Halt one that listens aside."""
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(self.halt(), self._loop).result(DEADLINE_SECONDS)
 
     async def halt(self) -> None:
         """Listen no more, and break all connections."""
@@ -108,6 +122,7 @@ class ScriptedUpstream:
             self.asked.set()
             await self._write(writer, self.reply)
             if self.reply.ends == "never":
+                self._open = writer
                 await reader.read()
                 self.hung_up.set()
             if self.reply.ends != "properly":
