@@ -16,7 +16,8 @@ from leadline.ledger.books import index_entries
 from leadline.ledger.ledger import Ledger
 from leadline.ledger.usage import COUNTS, index_records
 from leadline.money import usd
-from leadline.storage.database import Database, Transaction, Write
+from leadline.storage.database import Database, Write
+from leadline.storage.sqlite import SqliteTransaction
 
 DATABASE = "leadline.db"
 ORGANISATION = "org_0"
@@ -67,7 +68,7 @@ def _fill(path: Path, requests: int) -> None:
     [(index,)] = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'records_by_meter'")
     with connection:  # one at a time, into an index that is there, they would take many times as long
         connection.execute("DROP INDEX records_by_meter")
-        index_records(Transaction(connection), ())
+        index_records(SqliteTransaction(connection), ())
         connection.execute(index)
     connection.close()
 
@@ -169,4 +170,4 @@ def _write_entries(connection: apsw.Connection) -> None:
             " r.request_id, m.key_id, m.model, 2 * r.cost_ticks, printf('%032x', r.number)"
             " FROM usage_records r JOIN meters m ON m.id = r.meter_id WHERE r.cost_ticks > 0 ORDER BY r.number"
         )
-        index_entries(Transaction(connection), ())
+        index_entries(SqliteTransaction(connection), ())
