@@ -39,7 +39,13 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DatabaseSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the books are: `sqlite`, which is a file in the data folder, or PostgreSQL's `postgresql://…`."""
+
     url: str = "sqlite"
+
+    @property
+    def in_folder(self) -> bool:
+        return self.url == "sqlite"
 
 
 class Credits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,6 +124,14 @@ class MetricsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     token: Annotated[str, msgspec.Meta(min_length=16)] | None = None
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
+
+
+class TracesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where spans of requests go, by OTLP over HTTP, such as `http://collector:4318/v1/traces`, and of which part of all
+    requests. Without an endpoint there are none."""
+
+    endpoint: Annotated[str, msgspec.Meta(pattern="^https?://")] | None = None
+    sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
 
 
 class Images(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -224,6 +238,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grpc: Grpc = Grpc()
     management: Management = Management()
     metrics: MetricsSection = MetricsSection()
+    traces: TracesSection = TracesSection()
     files: FilesSection = FilesSection()
     embedded: Embedded = Embedded()
     hub: HubSection = HubSection()
@@ -387,8 +402,11 @@ def _check(config: Config) -> None:
             raise ConfigurationError(f"model {model.name!r} names the engine {model.engine!r}, which is not there.")
         if model.default_max_output_tokens < 1 or (model.context_tokens is not None and model.context_tokens < 1):
             raise ConfigurationError(f"model {model.name!r}: token counts must be at least 1.")
-    if config.database.url != "sqlite":
-        raise ConfigurationError("database.url: this version keeps everything in SQLite; use 'sqlite'.")
+    # What it is does not go into the error: it may hold a password.
+    if config.database.url != "sqlite" and not re.fullmatch(r"postgres(ql)?://\S+", config.database.url):
+        raise ConfigurationError(
+            "database.url is neither 'sqlite' nor an address such as 'postgresql://leadline:password@db.example/leadline'."
+        )
 
 
 def _check_engine(engine: EngineSection) -> None:

@@ -2,14 +2,18 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
+import psycopg
 import pytest
 
 from leadline.ledger.ledger import Ledger
+from leadline.storage import postgres
 from leadline.storage.database import Database, Write
+from tests.postgres import Emptied, new_database
 
 HANGS_SECONDS = 30
 
@@ -46,9 +50,13 @@ class Commits:
         self._open.set()
 
     def watch(self, connection: apsw.Connection) -> None:
-        connection.set_commit_hook(self._refuses)
+        connection.set_commit_hook(lambda: self._stand(apsw.FullError("database or disk is full")))
 
-    def _refuses(self) -> bool:
+    def stand(self) -> None:
+        """As PostgreSQL's disk."""
+        self._stand(psycopg.errors.DiskFull("no space left on device"))
+
+    def _stand(self, full: Exception) -> bool:
         self._standing.set()
         self._open.wait(HANGS_SECONDS)
         if self._one_only:
@@ -57,16 +65,38 @@ class Commits:
             self.spared -= 1
         elif self.refusals:
             self.refusals -= 1
-            raise apsw.FullError("database or disk is full")
+            raise full
         self.count += 1
         return False
+
+
+class _Watched(postgres._Connection):
+    def execute(self, query: Any, *values: Any, **settings: Any) -> Any:
+        if query == "COMMIT":
+            self.commits.stand()
+        return super().execute(query, *values, **settings)
 
 
 @pytest.fixture
 def commits(monkeypatch: pytest.MonkeyPatch) -> Commits:
     watched = Commits()
     monkeypatch.setattr(apsw, "connection_hooks", [watched.watch])
+    monkeypatch.setattr(_Watched, "commits", watched, raising=False)
+    monkeypatch.setattr(postgres, "_Connection", _Watched)
     return watched
+
+
+@pytest.fixture(scope="session")
+def emptied() -> Iterator[Emptied]:
+    with new_database() as url:
+        yield Emptied(url)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whatever has a database runs on both, but for what is about SQLite's own file."""
+    if "database_place" in metafunc.fixturenames:
+        of_sqlite = {"database_path", "disk"} & {*metafunc.fixturenames}
+        metafunc.parametrize("database_product", ["SQLite"] if of_sqlite else ["SQLite", "PostgreSQL"])
 
 
 @pytest.fixture
@@ -75,8 +105,17 @@ def database_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def database(commits: Commits, database_path: Path) -> AsyncIterator[Database]:
-    opened = Database(database_path)
+def database_place(database_product: str, tmp_path: Path, request: pytest.FixtureRequest) -> Path | str:
+    """A file that is not there yet, or the URL of an empty database."""
+    if database_product == "SQLite":
+        return tmp_path / "leadline.db"
+    emptied: Emptied = request.getfixturevalue("emptied")
+    return emptied.empty()
+
+
+@pytest.fixture
+async def database(commits: Commits, database_place: Path | str) -> AsyncIterator[Database]:
+    opened = Database(database_place)
     yield opened
     commits.let_go()
     await opened.close()

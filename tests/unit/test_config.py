@@ -176,8 +176,9 @@ def test_a_file_that_is_no_toml_is_refused_by_its_name(path: Path, content: byte
             "credits.starter_usd is 1E-11, no amount of US dollars.",
         ),
         (
-            '[database]\nurl = "postgresql://localhost/a"\n',
-            "database.url: this version keeps everything in SQLite; use 'sqlite'.",
+            '[database]\nurl = "mysql://leadline:hunter2@db.example/leadline"\n',
+            "database.url is neither 'sqlite' nor an address such as"
+            " 'postgresql://leadline:password@db.example/leadline'.",
         ),
     ],
 )

@@ -22,12 +22,11 @@ from typing import IO, Annotated
 import msgspec
 
 from leadline import __version__
-from leadline.administration.instance import Instance
+from leadline.administration.instance import DATABASE, Instance
 from leadline.clock import MICROSECONDS_PER_SECOND, now_microseconds, rfc3339
 from leadline.errors import InvalidRequest, LeadlineError, PermissionDenied
 
 MANIFEST = "manifest.json"
-DATABASE = "leadline.db"
 CONFIGURATION = "leadline.toml"
 SECRET = "secret"  # noqa: S105 a file's name
 _MEMBERS = (DATABASE, CONFIGURATION, SECRET)

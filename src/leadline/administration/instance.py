@@ -33,9 +33,12 @@ from leadline.config import Config, load, origins
 from leadline.engines.engine import Engine
 from leadline.errors import LeadlineError
 from leadline.ledger.ledger import Ledger
+from leadline.storage.closed import schema_of
 from leadline.storage.database import Database, DatabaseUnusable
 from leadline.storage.sealed import Sealer
 
+# The file of the books, where they are in the folder.
+DATABASE = "leadline.db"
 # Unix socket paths are cut at 108 bytes on Linux and 104 on macOS.
 _LONGEST_SOCKET_PATH = 100
 
@@ -96,7 +99,7 @@ class Instance:
             secret = read_secret(data)
             pepper = hashlib.blake2b(secret, person=b"leadline-pepper").digest()
             sealer = Sealer(secret)
-            database = Database(data / "leadline.db")
+            database = Database(data / DATABASE if config.database.in_folder else config.database.url)
             ledger, keys, prices = Ledger(database), ApiKeys(database, pepper), PriceBook(database)
             organisations, sessions, passwords = Organisations(database), Sessions(database), Passwords()
             management_keys = ManagementKeys(database, pepper)
@@ -150,6 +153,23 @@ class Instance:
         self.passwords.close()
         await self.database.close()
         self._lock.close()
+
+
+def is_set_up(data: Path) -> bool:
+    """Whether an instance was made here: opening it would make one."""
+    if load(data / "leadline.toml").database.in_folder:
+        return (data / DATABASE).exists()
+    return "LEADLINE_SECRET" in os.environ or (data / "secret").exists()
+
+
+def schema_now(data: Path) -> int:
+    """The schema of the instance's database, which stays as it is."""
+    config = load(data / "leadline.toml")
+    if config.database.in_folder:
+        return schema_of(data / DATABASE)
+    from leadline.storage.postgres import schema_at
+
+    return schema_at(config.database.url)
 
 
 def control_socket(data: Path) -> Path:

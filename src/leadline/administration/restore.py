@@ -14,7 +14,6 @@ from typing import IO
 
 from leadline.administration.backup import (
     CONFIGURATION,
-    DATABASE,
     SECRET,
     BackupRefused,
     Manifest,
@@ -25,7 +24,8 @@ from leadline.administration.backup import (
     write_file,
 )
 from leadline.administration.commands.command import Result
-from leadline.administration.instance import InstanceInUse, lock_folder
+from leadline.administration.instance import DATABASE, InstanceInUse, lock_folder
+from leadline.config import load
 from leadline.errors import LeadlineError, PermissionDenied
 from leadline.ledger.audit import Audit, audit
 from leadline.ledger.ledger import Ledger
@@ -63,6 +63,11 @@ def _lock(data: Path) -> IO[str]:
 
 
 def _restore(data: Path, archive: Path, replace: bool) -> Result:  # noqa: FBT001 to_thread passes it on
+    if not load(data / CONFIGURATION).database.in_folder:
+        raise PermissionDenied(
+            "The books of this instance are in PostgreSQL (database.url). Restore to another folder with --data, then"
+            " move them: leadline db move-to-postgres"
+        )
     if (data / DATABASE).exists() and not replace:
         raise PermissionDenied(
             f"{data} has a database. Restore to another folder with --data, or give --replace: the one that is there"

@@ -130,7 +130,7 @@ def shown(name: str, value: Any) -> str:
 def _without_password(text: str) -> str:
     try:
         url = urlsplit(text)
-        if url.username is None and url.password is None:
+        if url.username is None and url.password is None and "password" not in url.query:
             return text
         where = f"{url.hostname}:{url.port}" if url.port else f"{url.hostname}"
     except ValueError:

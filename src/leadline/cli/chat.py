@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from leadline.cli.conversation import Answer, ChatFailed, Conversation, Server
-from leadline.cli.options import common, data_folder, run
+from leadline.cli.options import common, data_folder, is_set_up, run
 from leadline.cli.plain_text import harmless
 from leadline.money import show_usd
 
@@ -67,7 +67,7 @@ def chat(
 
 def _own_server() -> str:
     """Where the server of this folder listens."""
-    told = run("status", {}) if (data_folder() / "leadline.db").exists() else {}
+    told = run("status", {}) if is_set_up() else {}
     url = told.get("local_url")
     if not url:
         raise ChatFailed(f"No server runs on {data_folder()}. Start one: leadline serve", _NOT_READY)

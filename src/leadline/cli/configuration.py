@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from leadline.cli.options import common, data_folder, fail, run, show, table
+from leadline.cli.options import common, data_folder, fail, is_set_up, run, show, table
 from leadline.errors import LeadlineError
 
 
@@ -112,7 +112,7 @@ def tell_when(result: Mapping[str, Any]) -> None:
 
 def _read(command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """As `run`, but where there is no instance none is made: the file and the environment alone are asked."""
-    if (data_folder() / "leadline.db").exists():
+    if is_set_up():
         return run(command, arguments)
     from leadline.administration.commands.configuration import found, told
     from leadline.config import load, origins

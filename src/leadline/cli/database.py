@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from leadline.cli.options import common, data_folder, fail, run, show
+from leadline.cli.options import common, data_folder, fail, is_set_up, run, show
 from leadline.cli.spinner import spinner
 from leadline.errors import LeadlineError, NotFound
 
@@ -28,7 +28,7 @@ def backup(file: Path, *, with_secret: bool, as_json: bool) -> None:
       leadline db backup /var/backups/leadline-monday.tar
       leadline db backup everything.tar.gz --with-secret
     """
-    _database()
+    _refuse_nothing()
     with spinner("writing the backup"):
         # The server's working folder may be another one than ours.
         whole_path = str(file.parent.resolve() / file.name)
@@ -79,11 +79,12 @@ def upgrade(*, as_json: bool) -> None:
       leadline db upgrade
       leadline db upgrade --json
     """
-    from leadline.storage.closed import schema_of
+    from leadline.administration.instance import schema_now
 
-    path = _database()
+    _refuse_nothing()
+    path = data_folder() / "leadline.db"
     try:
-        before = schema_of(path)
+        before = schema_now(data_folder())
     except LeadlineError as error:
         fail(error)
     with spinner("upgrading the database"):
@@ -96,12 +97,44 @@ def upgrade(*, as_json: bool) -> None:
     show({"from": before, "to": after, "copy": copy}, as_json=as_json, text=lambda: text)
 
 
-def _database() -> Path:
-    """The folder's database. Another command would make one where there is none: a backup of that is worth nothing."""
-    path = data_folder() / "leadline.db"
-    if not path.exists():
-        fail(NotFound(f"There is no database in {path.parent}. Name the instance's folder with --data."))
-    return path
+@database.command("move-to-postgres")
+@click.argument("url", required=False)
+@common
+def move_to_postgres(url: str | None, *, as_json: bool) -> None:
+    """Move the books of a stopped server to an empty PostgreSQL database.
+
+    Every rule of the books is checked before and after, every row is compared. Then leadline.toml names the database;
+    the file leadline.db stays as it was. The address is read from standard input where none is given: it may hold a
+    password, and other users of this machine see command lines.
+
+    \b
+    Examples:
+      leadline db move-to-postgres postgresql://leadline@db.example/leadline
+      leadline db move-to-postgres < address.txt
+    """
+    import asyncio
+
+    from leadline.administration.moving import move_to_postgres as move
+
+    def tell(table: str, rows: int) -> None:
+        click.echo(f"  {table}{f': {rows:,} rows' if rows else ''} …", err=True)
+
+    given = url if url is not None else sys.stdin.readline().strip()
+    try:
+        result = asyncio.run(move(data_folder(), given, tell))
+    except LeadlineError as error:
+        fail(error)
+    text = (
+        f"Moved {result['rows']:,} rows: {result['checked']:,} entries checked, every rule holds. leadline.toml names"
+        f" the new database. The old one stays as {result['kept']}; remove it once you trust the new one."
+    )
+    show(result, as_json=as_json, text=lambda: text)
+
+
+def _refuse_nothing() -> None:
+    """Another command would make a database where there is none: a backup of that is worth nothing."""
+    if not is_set_up():
+        fail(NotFound(f"There is no database in {data_folder()}. Name the instance's folder with --data."))
 
 
 def _restored(result: dict[str, Any]) -> str:

@@ -38,6 +38,16 @@ def data_folder() -> Path:
     return Path(given) if given is not None else Path(platformdirs.user_data_dir("leadline", appauthor=False))
 
 
+def is_set_up() -> bool:
+    """Whether the folder has an instance. Most commands would make one where there is none."""
+    from leadline.administration.instance import is_set_up as was_made
+
+    try:
+        return was_made(data_folder())
+    except LeadlineError as error:
+        fail(error)
+
+
 def run(command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Run a command on the instance: in its running server, or on the folder itself."""
     from leadline.operations.control import call

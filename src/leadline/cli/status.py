@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from leadline.cli.options import common, data_folder, run, show, table
+from leadline.cli.options import common, data_folder, is_set_up, run, show, table
 from leadline.cli.spinner import spinner
 
 _AGAIN_SECONDS = 2
@@ -52,7 +52,7 @@ def doctor(*, as_json: bool) -> None:
       leadline doctor
       leadline doctor --json
     """
-    if not _is_set_up():
+    if not is_set_up():
         result = _not_set_up()
     else:
         with spinner("checking"):
@@ -62,13 +62,8 @@ def doctor(*, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _is_set_up() -> bool:
-    """Another command would make an instance where there is none; these two only look."""
-    return (data_folder() / "leadline.db").exists()
-
-
 def _status() -> dict[str, Any]:
-    if not _is_set_up():
+    if not is_set_up():
         return {"running": False, "ready": False, "data": str(data_folder()), "engines": []}
     return run("status", {})
 

@@ -427,7 +427,7 @@ class Ledger:
             " FROM entries_of o JOIN entries e ON e.number = o.number WHERE o.organisation_id = $1"
             " ORDER BY o.number DESC LIMIT $2",
             organisation_id,
-            -1 if limit is None else limit,
+            2**62 if limit is None else limit,
         )
         return [Entry(*row) for row in reversed(rows)]
 

@@ -134,7 +134,7 @@ class RequestLog:
             parts.append(
                 "SELECT * FROM (SELECT request_id, number FROM records_of"
                 f" WHERE meter_id = ${len(values) - 1} AND outcome = ${len(values)}"
-                " AND request_id >= $1 AND request_id < $2 ORDER BY request_id DESC LIMIT $3)"
+                " AND request_id >= $1 AND request_id < $2 ORDER BY request_id DESC LIMIT $3) newest"
             )
         if not parts:
             return LogPage(())

@@ -1,5 +1,7 @@
 """A database file that nobody has open: what is to be known of it, and done to it, before it is opened or moved."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -54,6 +56,17 @@ def fold(path: Path) -> bool:
     if in_use or any(path.with_name(path.name + end).exists() for end in BESIDE):
         raise DatabaseUnusable(f"Another program has {path} open. Close it, then try again.")
     return True
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[apsw.Connection]:
+    """Reads one moment of it, and changes nothing."""
+    connection = _connect(path)
+    try:
+        connection.execute("BEGIN")
+        yield connection
+    finally:
+        connection.close()
 
 
 def _connect(path: Path) -> apsw.Connection:

@@ -1,4 +1,4 @@
-"""One database. Only its driver knows which it is; all else is written once, here and above.
+"""One database: SQLite in a file, or PostgreSQL. Only its driver knows which; all else is written once, here and above.
 
 SQL is written once, with `$1` placeholders and in the words that both databases share. Writes are durable when their
 await returns and share their fsync: the writer thread takes all work that gathered during the previous commit and
@@ -101,6 +101,9 @@ class Driver(Protocol):
     """A database that is open and has the newest schema. `transact` and `reopen` belong to the writer's thread; the
     rest may come from any. Whatever they raise is told apart by `fault`; reads raise DatabaseUnusable."""
 
+    # So many threads may read at once.
+    readers: int
+
     def transact(self, work: Callable[[Transaction], None]) -> bool:
         """Durable when it returns. False where nothing was written, so that the disk was not asked."""
 
@@ -127,17 +130,17 @@ class _Unit(NamedTuple):
 
 
 class Database:
-    """Opens a file of SQLite, brings it to the newest schema, and owns the threads
+    """Opens a file of SQLite or the URL of a PostgreSQL database, brings it to the newest schema, and owns the threads
     that write and read. DatabaseUnusable where that cannot be done."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, place: Path | str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._driver = _driver(path)
+        self._driver = _driver(place)
         self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._closed = False
         # Set by the writer: what the last write that was refused said, if none was kept since.
         self._disk_fails = self._refuses_all = self._broken = False
-        self._reads = ThreadPoolExecutor(1, "database-reader")
+        self._reads = ThreadPoolExecutor(self._driver.readers, "database-reader")
         self._thread = threading.Thread(target=self._write_all, name="database-writer", daemon=True)
         self._thread.start()
 
@@ -254,10 +257,18 @@ class Database:
         return DatabaseUnusable("The books cannot be written now, so nothing can be run. Try again in a moment.")
 
 
-def _driver(path: Path) -> Driver:
-    from leadline.storage.sqlite import Sqlite
+def _driver(place: Path | str) -> Driver:
+    if isinstance(place, Path):
+        from leadline.storage.sqlite import Sqlite
 
-    return Sqlite(path)
+        return Sqlite(place)
+    try:
+        from leadline.storage.postgres import Postgres
+    except ImportError as error:
+        raise DatabaseUnusable(
+            "database.url names PostgreSQL, whose library is missing. Install it: pip install 'leadline[postgres]'"
+        ) from error
+    return Postgres(place)
 
 
 def _tell(outcomes: list[tuple[_Unit, Exception | None]]) -> None:

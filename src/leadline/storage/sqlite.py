@@ -40,6 +40,8 @@ _log = logging.getLogger("leadline.database")
 class Sqlite:
     """Opens the file at `path`, making it where it is missing, and brings it to the newest schema. A Driver."""
 
+    readers = 1
+
     def __init__(self, path: Path) -> None:
         _refuse_old_sqlite()
         self._path = path
@@ -68,7 +70,6 @@ class Sqlite:
         _drop(broken)
 
     def read(self, sql: str, values: tuple[Value, ...]) -> list[Row]:
-        """By one reader at a time."""
         if self._reader is None:
             self._reader = _connect(self._path)
         try:
@@ -118,7 +119,7 @@ class _Reads:
         return iter(self._connection.execute(_sqlite_sql(sql), values))
 
 
-class _Writes(_Reads):
+class SqliteTransaction(_Reads):
     def write(self, write: Write) -> None:
         self._connection.execute(_sqlite_sql(write.sql), write.values)
         if write.rows is not None and self._connection.changes() != write.rows:
@@ -132,10 +133,10 @@ class _Writes(_Reads):
 
 
 @contextmanager
-def _transaction(connection: apsw.Connection) -> Iterator[_Writes]:
+def _transaction(connection: apsw.Connection) -> Iterator[SqliteTransaction]:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        yield _Writes(connection)
+        yield SqliteTransaction(connection)
         connection.execute("COMMIT")
     except BaseException:
         # SQLite rolls back by itself when the disk is full or broken; a second ROLLBACK would hide the cause.

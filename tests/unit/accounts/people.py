@@ -56,6 +56,6 @@ class People:
         """The audit log without its ids, less the rows of what was created."""
         rows = await self.database.rows(
             "SELECT at, actor, action, subject, before, after FROM audit_log WHERE action <> 'accounts create'"
-            " ORDER BY rowid"
+            " ORDER BY at"
         )
         return [(*row, json.loads(before), json.loads(after)) for *row, before, after in rows]

@@ -1,8 +1,12 @@
 """Rows that were changed behind the back of every rule, and the rule that finds them."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import apsw
+import psycopg
 import pytest
 
 from leadline.chat.events import Usage
@@ -13,6 +17,7 @@ from leadline.ledger.token_costs import COST_COLUMNS
 from leadline.ledger.usage import COUNTS
 from leadline.money import Ticks
 from leadline.storage.database import Database, Write
+from tests.postgres import unchecked
 from tests.unit.ledger.scenes import DAY, HOUR, NOON, SECOND, SteppedClock, failed, finished, hold, id_at, record
 
 MOVE = "UPDATE accounts SET balance_ticks = balance_ticks + {0}"
@@ -74,24 +79,35 @@ class Broken:
         return (await audit(self._database, self._books, self._clock)).broken
 
 
-def plant(path: Path, *statements: str) -> None:
+def plant(place: Path | str, *statements: str) -> None:
     """Change rows behind the back of every rule that the database itself knows."""
-    connection = apsw.Connection(str(path))
+    with behind(place) as execute:
+        for statement in statements:
+            execute(statement)
+
+
+@contextmanager
+def behind(place: Path | str) -> Iterator[Callable[[str], Any]]:
+    """Executes what nothing checks."""
+    if isinstance(place, str):
+        unchecked(place)
+        with psycopg.connect(place, autocommit=True) as connection:
+            yield connection.execute
+        return
+    connection = apsw.Connection(str(place))
     connection.execute("PRAGMA ignore_check_constraints = ON")
-    for statement in statements:
-        connection.execute(statement)
+    yield connection.execute
     connection.close()
 
 
-def chain_anew(path: Path) -> None:
+def chain_anew(place: Path | str) -> None:
     """What somebody would do who changes entries and knows of their chain."""
-    connection = apsw.Connection(str(path))
     digest = ""
-    for row in list(connection.execute(f"SELECT {ENTRY_COLUMNS} FROM entries ORDER BY number")):
-        digest = digest_after(digest, row)
-        connection.execute("UPDATE entries SET digest = ? WHERE id = ?", (digest, row[1]))
-    connection.execute("UPDATE facts SET value = 0 WHERE name = 'entries_indexed'")
-    connection.close()
+    with behind(place) as execute:
+        for row in list(execute(f"SELECT {ENTRY_COLUMNS} FROM entries ORDER BY number")):
+            digest = digest_after(digest, row)
+            execute(f"UPDATE entries SET digest = '{digest}' WHERE id = '{row[1]}'")
+        execute("UPDATE facts SET value = 0 WHERE name = 'entries_indexed'")
 
 
 async def test_books_in_order_pass(books: Ledger, database: Database, clock: SteppedClock) -> None:
@@ -163,10 +179,10 @@ async def test_an_empty_ledger_passes(ledger: Ledger, database: Database, clock:
     ],
 )
 async def test_a_broken_rule_is_found_and_named(
-    broken: Broken, database_path: Path, statements: list[str], told: str
+    broken: Broken, database_place: Path | str, statements: list[str], told: str
 ) -> None:
-    plant(database_path, *statements)
-    chain_anew(database_path)
+    plant(database_place, *statements)
+    chain_anew(database_place)
 
     assert (await broken())[0] == told
 
@@ -175,9 +191,9 @@ async def test_a_broken_rule_is_found_and_named(
     "amount",
     [9, 1],
 )
-async def test_a_charge_that_gives_is_found(broken: Broken, database_path: Path, amount: int) -> None:
-    plant(database_path, charge(amount), MOVE.format(amount))
-    chain_anew(database_path)
+async def test_a_charge_that_gives_is_found(broken: Broken, database_place: Path | str, amount: int) -> None:
+    plant(database_place, charge(amount), MOVE.format(amount))
+    chain_anew(database_place)
 
     assert (await broken())[0] == "I1: an entry of kind charge has the wrong sign: r3"
 
@@ -201,19 +217,19 @@ async def test_a_charge_that_gives_is_found(broken: Broken, database_path: Path,
     ],
 )
 async def test_only_the_rules_that_are_broken_are_named_the_first_one_first(
-    broken: Broken, database_path: Path, statements: list[str], rules: list[str]
+    broken: Broken, database_place: Path | str, statements: list[str], rules: list[str]
 ) -> None:
-    plant(database_path, *statements)
-    chain_anew(database_path)
+    plant(database_place, *statements)
+    chain_anew(database_place)
 
     assert [line[:2] for line in await broken()] == rules
 
 
 async def test_memory_that_contradicts_itself_is_named_before_the_rest(
-    books: Ledger, broken: Broken, database_path: Path
+    books: Ledger, broken: Broken, database_place: Path | str
 ) -> None:
     books._held["org_alice"] += 5
-    plant(database_path, MOVE.format(5))
+    plant(database_place, MOVE.format(5))
 
     told = await broken()
 
@@ -227,8 +243,8 @@ async def test_a_request_that_runs_for_long_is_no_orphan(broken: Broken, clock: 
     assert await broken() == ()
 
 
-async def test_a_hold_is_no_orphan_within_its_first_minute(broken: Broken, database_path: Path) -> None:
-    plant(database_path, HOLD.format("'r3'", 1, NOON - 60 * SECOND))
+async def test_a_hold_is_no_orphan_within_its_first_minute(broken: Broken, database_place: Path | str) -> None:
+    plant(database_place, HOLD.format("'r3'", 1, NOON - 60 * SECOND))
 
     assert await broken() == ()
 
@@ -244,24 +260,28 @@ async def test_failed_and_refused_requests_are_in_order(books: Ledger, broken: B
 
 
 @pytest.mark.parametrize("column", COUNTS)
-async def test_an_hour_that_differs_from_its_day_is_found(broken: Broken, database_path: Path, column: str) -> None:
-    plant(database_path, f"UPDATE usage_hours SET {column} = {column} + 1")
+async def test_an_hour_that_differs_from_its_day_is_found(
+    broken: Broken, database_place: Path | str, column: str
+) -> None:
+    plant(database_place, f"UPDATE usage_hours SET {column} = {column} + 1")
 
     assert HOURS in await broken()
 
 
 @pytest.mark.parametrize("column", COUNTS)
 async def test_a_day_that_differs_from_its_hours_and_records_is_found(
-    broken: Broken, database_path: Path, column: str
+    broken: Broken, database_place: Path | str, column: str
 ) -> None:
-    plant(database_path, f"UPDATE usage_days SET {column} = {column} + 1")
+    plant(database_place, f"UPDATE usage_days SET {column} = {column} + 1")
 
     assert {HOURS, RECORDS} <= set(await broken())
 
 
 @pytest.mark.parametrize("column", COUNTS[3:])
-async def test_a_record_that_differs_from_its_day_is_found(broken: Broken, database_path: Path, column: str) -> None:
-    plant(database_path, f"UPDATE usage_records SET {column} = {column} + 1")
+async def test_a_record_that_differs_from_its_day_is_found(
+    broken: Broken, database_place: Path | str, column: str
+) -> None:
+    plant(database_place, f"UPDATE usage_records SET {column} = {column} + 1")
 
     assert RECORDS in await broken()
 
@@ -275,15 +295,17 @@ async def test_a_record_that_differs_from_its_day_is_found(broken: Broken, datab
         "DELETE FROM usage_records",
     ],
 )
-async def test_a_record_that_is_elsewhere_or_gone_is_found(broken: Broken, database_path: Path, statement: str) -> None:
-    plant(database_path, statement)
+async def test_a_record_that_is_elsewhere_or_gone_is_found(
+    broken: Broken, database_place: Path | str, statement: str
+) -> None:
+    plant(database_place, statement)
 
     assert RECORDS in await broken()
 
 
 @pytest.mark.parametrize("table", ["usage_hours", "usage_days"])
-async def test_a_sum_that_is_gone_is_found(broken: Broken, database_path: Path, table: str) -> None:
-    plant(database_path, f"DELETE FROM {table}")
+async def test_a_sum_that_is_gone_is_found(broken: Broken, database_place: Path | str, table: str) -> None:
+    plant(database_place, f"DELETE FROM {table}")
 
     assert HOURS in await broken()
 
@@ -291,9 +313,9 @@ async def test_a_sum_that_is_gone_is_found(broken: Broken, database_path: Path, 
 @pytest.mark.parametrize("column", [*COUNTS, *COST_COLUMNS])
 @pytest.mark.parametrize(("table", "other"), [("usage_days_by", "meters"), ("usage_hours_by", "hours")])
 async def test_a_sum_of_a_side_that_differs_from_its_meters_or_hours_is_found(
-    broken: Broken, database_path: Path, table: str, other: str, column: str
+    broken: Broken, database_place: Path | str, table: str, other: str, column: str
 ) -> None:
-    plant(database_path, f"UPDATE {table} SET {column} = {column} + 1 WHERE side = 'key'")
+    plant(database_place, f"UPDATE {table} SET {column} = {column} + 1 WHERE side = 'key'")
 
     assert f"I8: {other} and days differ for key key-1 of org_alice, day {NOON // DAY}" in await broken()
 
@@ -325,9 +347,9 @@ CHANGES = {
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize(("column", "changed"), CHANGES.items(), ids=CHANGES)
 async def test_an_entry_of_which_one_column_was_changed_is_found(
-    broken: Broken, database_path: Path, column: str, changed: str, number: int
+    broken: Broken, database_place: Path | str, column: str, changed: str, number: int
 ) -> None:
-    plant(database_path, f"UPDATE entries SET {column} = {changed} WHERE number = {number}")
+    plant(database_place, f"UPDATE entries SET {column} = {changed} WHERE number = {number}")
 
     *_, last = await broken()
     assert last.startswith("I9: the chain of entries")
@@ -339,9 +361,9 @@ def test_every_column_of_an_entry_is_tried() -> None:
 
 @pytest.mark.parametrize("column", ["request_id", "key_id", "model"])
 async def test_nothing_is_not_the_same_as_an_empty_text_in_an_entry(
-    broken: Broken, database_path: Path, column: str
+    broken: Broken, database_place: Path | str, column: str
 ) -> None:
-    plant(database_path, f"UPDATE entries SET {column} = '' WHERE number = 1")
+    plant(database_place, f"UPDATE entries SET {column} = '' WHERE number = 1")
 
     assert await broken() == ("I9: the chain of entries breaks at entry 1",)
 
@@ -360,38 +382,39 @@ async def test_nothing_is_not_the_same_as_an_empty_text_in_an_entry(
     ],
     ids=["last gone", "first gone", "all gone", "swapped", "one more"],
 )
-async def test_a_broken_chain_is_found(broken: Broken, database_path: Path, statements: list[str], told: str) -> None:
-    plant(database_path, *statements)
+async def test_a_broken_chain_is_found(
+    broken: Broken, database_place: Path | str, statements: list[str], told: str
+) -> None:
+    plant(database_place, *statements)
 
     assert (await broken())[-1] == told
 
 
 async def test_a_number_that_was_left_out_is_found_even_if_the_chain_is_made_anew(
-    broken: Broken, database_path: Path
+    broken: Broken, database_place: Path | str
 ) -> None:
-    plant(database_path, "UPDATE entries SET number = 3 WHERE number = 2")
-    chain_anew(database_path)
+    plant(database_place, "UPDATE entries SET number = 3 WHERE number = 2")
+    chain_anew(database_place)
 
     assert await broken() == ("I9: the chain of entries breaks at entry 3",)
 
 
 async def test_an_entry_that_was_changed_with_its_own_digest_breaks_the_chain_at_the_next_one(
-    broken: Broken, database_path: Path
+    broken: Broken, database_place: Path | str
 ) -> None:
-    plant(database_path, "UPDATE entries SET reason = 'a bribe' WHERE number = 1")
-    connection = apsw.Connection(str(database_path))
-    changed = connection.execute(f"SELECT {ENTRY_COLUMNS} FROM entries WHERE number = 1").fetchone()
-    connection.execute("UPDATE entries SET digest = ? WHERE number = 1", (digest_after("", changed),))
-    connection.close()
+    plant(database_place, "UPDATE entries SET reason = 'a bribe' WHERE number = 1")
+    with behind(database_place) as execute:
+        changed = execute(f"SELECT {ENTRY_COLUMNS} FROM entries WHERE number = 1").fetchone()
+        execute(f"UPDATE entries SET digest = '{digest_after('', changed)}' WHERE number = 1")
 
     assert await broken() == ("I9: the chain of entries breaks at entry 2",)
 
 
 async def test_a_charge_that_was_wiped_out_everywhere_is_found_by_the_chain_alone(
-    broken: Broken, database_path: Path
+    broken: Broken, database_place: Path | str
 ) -> None:
     plant(
-        database_path,
+        database_place,
         "DELETE FROM entries WHERE number = 2",
         *(f"DELETE FROM {table}" for table in TABLES),
         MOVE.format(30),
@@ -400,12 +423,12 @@ async def test_a_charge_that_was_wiped_out_everywhere_is_found_by_the_chain_alon
     assert await broken() == ("I9: the chain of entries ends at entry 1, but there were 2",)
 
 
-async def test_of_many_rows_that_break_one_rule_only_some_are_named(broken: Broken, database_path: Path) -> None:
+async def test_of_many_rows_that_break_one_rule_only_some_are_named(broken: Broken, database_place: Path | str) -> None:
     plant(
-        database_path,
+        database_place,
         *(entry("refund", 0, id=f"'e{number}'").replace(" 3,", f" {number},", 1) for number in range(3, 60)),
     )
-    chain_anew(database_path)
+    chain_anew(database_place)
 
     assert [line[:2] for line in await broken()] == ["I1"] * 20
 

@@ -1,7 +1,6 @@
 """The monthly limits of organisations: part of admission, as exact as the caps of keys."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -168,7 +167,7 @@ async def test_what_is_given_back_can_be_spent_again(ledger: Ledger, commits: Co
 
 
 async def test_of_500_requests_at_once_no_more_are_let_in_than_the_limit_covers(
-    ledger: Ledger, clock: SteppedClock, database_path: Path
+    ledger: Ledger, clock: SteppedClock
 ) -> None:
     await limit(ledger, 10_000)
     await spend(ledger, clock, 50)

@@ -218,6 +218,7 @@ async def test_books_that_cannot_be_written_keep_no_file(store: Files, folder: P
     assert on_disk(folder) == [file.id]
 
 
+@pytest.mark.usefixtures("database_path")
 async def test_a_kill_between_content_and_row_leaves_what_the_next_start_removes(
     store: Files, folder: Path, commits: Commits, clock: SteppedClock, tmp_path: Path
 ) -> None:

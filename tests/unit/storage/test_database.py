@@ -31,11 +31,11 @@ async def queued(*commits: Awaitable[None]) -> "list[asyncio.Future[None]]":
     return tasks
 
 
-async def test_what_was_committed_is_there_after_opening_again(database: Database, database_path: Path) -> None:
+async def test_what_was_committed_is_there_after_opening_again(database: Database, database_place: Path | str) -> None:
     await database.commit(organisation("alice"), organisation("bob"))
     await database.close()
 
-    again = Database(database_path)
+    again = Database(database_place)
 
     assert await names(again) == ["alice", "bob"]
     await again.close()
@@ -296,6 +296,7 @@ async def test_a_snapshot_whose_query_fails_is_an_error_of_the_database(database
         await database.snapshot(lambda snapshot: list(snapshot.rows("SELECT * FROM nowhere")))
 
 
+@pytest.mark.usefixtures("database_path")
 async def test_a_backup_is_one_moment_of_the_database_and_opens(database: Database, tmp_path: Path) -> None:
     path = tmp_path / "copy.db"
 
@@ -316,6 +317,7 @@ async def test_a_backup_is_one_moment_of_the_database_and_opens(database: Databa
     await copy.close()
 
 
+@pytest.mark.usefixtures("database_path")
 async def test_a_backup_never_overwrites_a_file(database: Database, tmp_path: Path) -> None:
     path = tmp_path / "precious.db"
     path.write_text("precious", "utf-8")
@@ -326,14 +328,16 @@ async def test_a_backup_never_overwrites_a_file(database: Database, tmp_path: Pa
     assert path.read_text("utf-8") == "precious"
 
 
-async def test_closing_finishes_what_is_queued(database: Database, commits: Commits, database_path: Path) -> None:
+async def test_closing_finishes_what_is_queued(
+    database: Database, commits: Commits, database_place: Path | str
+) -> None:
     commits.let_wait()
     waiting = await queued(*(database.commit(organisation(name)) for name in ("alice", "bob")))
     closing = asyncio.ensure_future(database.close())
     commits.let_go()
 
     assert await at_once(*waiting, closing) == [None, None, None]
-    again = Database(database_path)
+    again = Database(database_place)
     assert await names(again) == ["alice", "bob"]
     await again.close()
 
