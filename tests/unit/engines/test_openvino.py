@@ -15,10 +15,11 @@ from leadline.engines.embedded.engine import EmbeddedEngine
 from leadline.engines.embedded.loader import Policy
 from leadline.engines.embedded.model import Build, Projector, Settings, Weights
 from leadline.engines.format.forms import parser_of
+from leadline.engines.format.grammar import schema_grammar
 from leadline.engines.format.template import ChatTemplate, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine
 from leadline.engines.openvino import wire
-from leadline.engines.openvino.answer import AnswerReader, asked, refuse_unable
+from leadline.engines.openvino.answer import AnswerReader, asked, refuse_long, refuse_unable
 from leadline.engines.openvino.engine import OpenVinoEngine
 from leadline.engines.openvino.model import why_not
 from leadline.engines.openvino.prefixes import BLOCK_TOKENS, Prefixes
@@ -118,6 +119,18 @@ def test_what_it_cannot_do_is_refused_by_name(change, field):
 def test_what_it_can_do_is_not_refused():
     refuse_unable(replace(ASK, top_logprobs=0))
     refuse_unable(replace(ASK, top_logprobs=1, sampling=Sampling(temperature=0.0)))
+
+
+def grammar(*lengths: int) -> str:
+    texts = {f"p{length}": {"type": "string", "maxLength": length} for length in lengths}
+    return schema_grammar({"type": "object", "properties": texts})
+
+
+def test_a_grammar_that_would_be_read_for_seconds_is_refused():
+    refuse_long(None)
+    refuse_long(grammar(2_048))
+    with pytest.raises(InvalidRequest, match="5,000 repeats"):
+        refuse_long(grammar(2_048, 1_000, 900))
 
 
 def test_users_texts_go_to_the_child_as_plain_ones_and_the_scope_with_them():

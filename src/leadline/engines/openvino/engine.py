@@ -13,7 +13,7 @@ from leadline.engines.embedded.supervisor import Child
 from leadline.engines.engine import ModelFacts, Token
 from leadline.engines.format.forms import parser_of
 from leadline.engines.openvino import wire
-from leadline.engines.openvino.answer import AnswerReader, asked, parts_of, refuse_unable
+from leadline.engines.openvino.answer import AnswerReader, asked, parts_of, refuse_long, refuse_unable
 from leadline.engines.openvino.link import Link
 from leadline.engines.openvino.model import CAPABILITIES, facts_of, memory_bytes
 from leadline.errors import EngineFailed, InvalidRequest, LeadlineError
@@ -60,6 +60,7 @@ class OpenVinoEngine(EmbeddedEngine):
         template, pieces = self._weights.template, self._rendered(fitted)
         in_thoughts = end_in_thoughts(pieces, template)
         grammar = await self._grammars.of(fitted, template, in_thoughts=in_thoughts)
+        refuse_long(grammar)
         reader = AnswerReader(parser_of(fitted, template, in_thoughts=in_thoughts), fitted.top_logprobs)
         async with self._room.take(tokens) as place:
             link = self._ready_link()

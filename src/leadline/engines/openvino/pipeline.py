@@ -39,7 +39,6 @@ class Running:
     holder: Holder
     writer: Writer
     made: list[int] = field(default_factory=list)
-    fresh: bool = True
 
 
 @dataclass(slots=True)
@@ -93,7 +92,13 @@ class Pipeline:
         number = self._last_number
         holder = self._prefixes.begin(prompt) if self.reuses else Holder([], len(prompt), 0)
         tensor = openvino.Tensor(np.array([prompt], dtype=np.int64))
-        handle = self._batch.add_request(number, tensor, self._configured(asked))
+        try:
+            handle = self._batch.add_request(number, tensor, self._configured(asked))
+        except RuntimeError:
+            if self.reuses:
+                self._prefixes.end(holder, ())
+            tell(Failed(asked.number, "invalid"))
+            return None
         writer = self.vocabulary.writer(asked.kept)
         self._running[number] = Running(asked, tell, prompt, handle, holder, writer)
         tell(Began(asked.number, len(prompt), holder.cached_tokens))
@@ -107,12 +112,9 @@ class Pipeline:
             self._leave(number)
 
     def step(self) -> None:
-        """Compute once, and tell all who got something."""
-        try:
-            self._batch.step()
-        except RuntimeError:
-            self._drop_fresh()
-            return
+        """Compute once, and tell all who got something. RuntimeError where the library cannot: nothing that runs can go
+        on then, whosever request it was."""
+        self._batch.step()
         for number, running in list(self._running.items()):
             self._read(number, running)
 
@@ -135,7 +137,6 @@ class Pipeline:
             self._leave(number)
             return
         if tokens:
-            running.fresh = False
             running.made += tokens
             running.holder.tokens += len(tokens)
             if self.reuses:
@@ -152,18 +153,6 @@ class Pipeline:
         if self.reuses:
             # The last token was made, and not yet computed.
             self._prefixes.end(running.holder, (*running.prompt, *running.made[:-1]))
-
-    def _drop_fresh(self) -> None:
-        """What the library cannot run fails each step until it is gone. It is one of those that made no token yet;
-        without any the child cannot go on."""
-        fresh = [number for number, running in self._running.items() if running.fresh]
-        if not fresh:
-            raise RuntimeError
-        for number in fresh:
-            running = self._running[number]
-            running.handle.cancel()
-            running.tell(Failed(running.asked.number, "failed"))
-            self._leave(number)
 
     def _configured(self, asked: Generate) -> Any:
         options: dict[str, Any] = {
