@@ -8,6 +8,12 @@ import pytest
 from leadline.web import access
 
 
+def forget_access_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """Those that other tests left."""
+    access.flush()
+    caplog.clear()
+
+
 def access_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     """What was gathered is handed over first."""
     access.flush()

@@ -15,7 +15,7 @@ from leadline.chat.request import ChatRequest
 from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.errors import EngineFailed
 from leadline.serving.replays import Recording, Replays
-from tests.access_lines import access_lines
+from tests.access_lines import access_lines, forget_access_lines
 from tests.proof import count, keep
 from tests.raw import Answer, Raw, head, parse
 from tests.scripted.engine import SCRIPTS, Step, broken_after, echo, slow_echo
@@ -406,6 +406,7 @@ def test_what_is_kept_can_be_read_in_no_file(server, stream):
 
 def test_the_key_is_never_logged_and_the_log_names_the_one_request(server, caplog):
     caplog.set_level("DEBUG")
+    forget_access_lines(caplog)
     answers = [ask(server, CHAT, body()), ask(server, CHAT, body()), ask(server, CHAT, body(text="tell me more"))]
     assert [answer.status for answer in answers] == [200, 200, 409]
     wait_for_requests(server, 0)

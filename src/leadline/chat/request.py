@@ -133,10 +133,10 @@ class ChatRequest:
     effort: Effort | None = None
     effort_is_wish: bool = False
     # The answer is wanted whole: an engine may give it in one batch. Hung up upon it then costs its prompt alone.
-    whole: bool = False
+    whole: bool = field(default=False, compare=False)
     # Whose work an engine may use again for it: requests of other scopes neither use it nor learn of it. Opaque, for
     # embedded engines alone; no dialect sets it.
-    cache_scope: str = field(default="", repr=False)
+    cache_scope: str = field(default="", repr=False, compare=False)
 
     @property
     def thinks(self) -> bool:

@@ -13,7 +13,6 @@ import pytest
 from leadline.chat.events import ChoiceFinished, Embedded, Finished, Started, TextDelta, Usage
 from leadline.chat.request import ChatRequest
 from leadline.dialects import api
-from leadline.dialects.openai.keys import ROUTES as KEY_ROUTES
 from leadline.dialects.openapi import parameters
 from tests.conformance.grammar.described import check_schema, document, operations
 from tests.raw import Answer, post, request, upload
@@ -21,7 +20,8 @@ from tests.scripted.engine import Step, prompt_tokens
 from tests.scripted.server import ScriptedServer
 
 NOTES = b"Oslo is in Norway.\n"
-SERVED = api._OPENAI.routes.keys() | api._ANTHROPIC.routes.keys() | KEY_ROUTES.keys()
+TABLES = (api._OPENAI.table, api._ANTHROPIC.table, api._OF_KEYS)
+SERVED = {(method, path) for table in TABLES for path, methods in table.by_path.items() for method in methods}
 OPERATIONS = pytest.mark.parametrize(("method", "path"), sorted(operations()))
 CONFIGURATION = """
 [[engines]]

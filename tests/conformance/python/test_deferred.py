@@ -11,7 +11,7 @@ import pytest
 from leadline.chat.request import ChatRequest
 from leadline.clock import MICROSECONDS_PER_DAY
 from leadline.errors import EngineFailed
-from tests.access_lines import access_lines
+from tests.access_lines import access_lines, forget_access_lines
 from tests.raw import Answer, post, request
 from tests.scripted.engine import SCRIPTS, Stall, Step, echo
 from tests.scripted.server import EMAIL, ScriptedServer
@@ -73,6 +73,7 @@ def test_a_deferred_request_is_answered_at_once_and_its_completion_is_fetched_on
 
 def test_the_access_log_tells_the_status_that_was_sent(server, caplog):
     caplog.set_level(logging.INFO, "leadline.access")
+    forget_access_lines(caplog)
     request_id = ask(server, "slow").json["request_id"]
     fetch(server, request_id)
     assert [line["status"] for line in access_lines(caplog) if "deferred-completion" in line["path"]] == [202]
