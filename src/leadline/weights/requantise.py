@@ -41,6 +41,14 @@ async def requantised(store: Store, path: Path, progress: Callable[[Progress], N
     digest = await asyncio.to_thread(store.digest, path)
     if (there := store.requantised(path, digest)).is_file():
         return there
+    try:
+        return await _made(store, path, there, progress)
+    except OSError as error:
+        _log.warning("weights are not re-quantised", extra={"weights": path.name, "why": str(error)})
+        return None
+
+
+async def _made(store: Store, path: Path, there: Path, progress: Callable[[Progress], None]) -> Path | None:
     size_bytes = store.size_bytes(path)
     if shutil.disk_usage(store.folder).free < most_bytes(size_bytes) + _SPARE_BYTES:
         _log.warning("weights are not re-quantised: the disk is too full", extra={"weights": path.name})

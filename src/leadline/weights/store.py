@@ -171,7 +171,6 @@ class Store:
             check_gguf(file)
             # What came with an earlier model is not this one's.
             self._projector_of(target).unlink(missing_ok=True)
-            self._forget_requantised(target)
             file.replace(target)
         _sync(self.folder)
         state = target.stat()
@@ -192,7 +191,6 @@ class Store:
         names = [f"{name}-{number:05}-of-{count:05}" for number in range(1, count + 1)] if count > 1 else [name]
         targets = [self.folder / f"{one}.gguf" for one in names]
         self._projector_of(targets[0]).unlink(missing_ok=True)
-        self._forget_requantised(targets[0])
         if projector is not None:
             self._move(*projector, self._projector_of(targets[0]), None)
         # The first one last: without it the others are no model.
@@ -212,7 +210,6 @@ class Store:
         check_gguf(file)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         target = self.folder / f"{name}.gguf"
-        self._forget_requantised(target)
         for old in (target, self._projector_of(target)):
             old.unlink(missing_ok=True)
         target.symlink_to(file.resolve())
@@ -240,7 +237,8 @@ class Store:
         return target
 
     def _forget_requantised(self, path: Path) -> None:
-        """Before a model changes or goes."""
+        """Of a model that goes. Where it was only replaced an engine may still run what was made of the earlier one, and
+        that goes with the model, too."""
         for file in (self.folder / _REQUANTISED).glob(f"{path.stem}.{'[0-9a-f]' * 16}.q8_0.gguf"):
             file.unlink(missing_ok=True)
 
