@@ -237,8 +237,8 @@ class Store:
         return target
 
     def _forget_requantised(self, path: Path) -> None:
-        """Of a model that goes. Where it was only replaced an engine may still run what was made of the earlier one, and
-        that goes with the model, too."""
+        """Of a model that goes. Where it is only replaced, an engine may run what was made of the earlier one; that
+        goes with the model, too."""
         for file in (self.folder / _REQUANTISED).glob(f"{path.stem}.{'[0-9a-f]' * 16}.q8_0.gguf"):
             file.unlink(missing_ok=True)
 
