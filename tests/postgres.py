@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
@@ -30,7 +31,7 @@ def new_database(encoding: str = "UTF8") -> Iterator[str]:
     locale = "" if encoding == "UTF8" else " LC_COLLATE 'C' LC_CTYPE 'C'"
     ask(SERVER, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}'{locale}")
     try:
-        yield psycopg.conninfo.make_conninfo(SERVER, dbname=name)
+        yield urlunsplit(urlsplit(SERVER)._replace(path=f"/{name}"))
     finally:
         ask(SERVER, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -21,6 +21,8 @@ from leadline.administration.commands.run import run
 from leadline.administration.instance import Instance
 from leadline.operations import control
 from tests.cli.process import environment
+from tests.postgres import ask as query_postgres
+from tests.postgres import new_database
 from tests.proof import CHAT, MESSAGES, Asked, ask, count, keep, spread
 from tests.raw import request as http
 from tests.scripted.process import MODEL, Journal
@@ -144,6 +146,8 @@ class History:
     folder: Path
     rng: random.Random
     plant: str | None = None
+    # Where the books are, if not in the folder.
+    url: str | None = None
     requests: list[Request] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
     in_flight: list[int] = field(default_factory=list)
@@ -173,7 +177,8 @@ class History:
     async def _open_accounts(self) -> None:
         data = self.folder / "data"
         data.mkdir(parents=True)
-        (data / "leadline.toml").write_text(CONFIGURATION, "utf-8")
+        database = f'[database]\nurl = "{self.url}"\n' if self.url else ""
+        (data / "leadline.toml").write_text(CONFIGURATION + database, "utf-8")
         instance = await Instance.open(data)
         for name, dollars in CREDITS.items():
             who = {"email": f"{name}@{name}.example"}
@@ -230,10 +235,7 @@ class History:
 
     async def _look(self) -> None:
         """Add what is wrong with the books now."""
-        connection = apsw.Connection(str(self.folder / "data" / "leadline.db"), flags=apsw.SQLITE_OPEN_READONLY)
-        rows = list(connection.execute(_CHARGED))
-        [(held,)] = connection.execute("SELECT COUNT(*) FROM holds")
-        connection.close()
+        rows, [(held,)] = self._rows(_CHARGED), self._rows("SELECT COUNT(*) FROM holds")
         charged = {request_id: Record(*row) for request_id, *row in rows}
         audited = await control.call(self.folder / "data", "credits verify", {})
         self.audited += audited["broken"]
@@ -243,6 +245,15 @@ class History:
         self.found += self._lost(charged) + self._overcharged(charged)
         self.found += [f"wrongly refused: {one}" for one in self.requests if one.refusal not in (None, *OUT_OF_CREDITS)]
         self.charged = charged
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        if self.url is not None:
+            return query_postgres(self.url, query)
+        connection = apsw.Connection(str(self.folder / "data" / "leadline.db"), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            return list(connection.execute(query))
+        finally:
+            connection.close()
 
     def _lost(self, charged: dict[str, Record]) -> list[str]:
         told = {request.told[0]: request.told[1] for request in self.requests if request.told is not None}
@@ -280,8 +291,8 @@ class History:
         )
 
 
-def live(folder: Path, cycles: int, plant: str | None = None) -> History:
-    history = History(folder, random.Random(f"{folder.name} {plant}"), plant)
+def live(folder: Path, cycles: int, plant: str | None = None, url: str | None = None) -> History:
+    history = History(folder, random.Random(f"{folder.name} {plant}"), plant, url)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(history.live(cycles))
     return history
@@ -304,6 +315,15 @@ def test_no_kill_loses_or_doubles_what_was_acknowledged(tmp_path: Path) -> None:
     assert all(
         figures[name] > 0 for name in ("recovered_from_a_checkpoint", "of_these_asked_again_after_a_kill", "refused")
     )
+
+
+def test_no_kill_loses_or_doubles_what_postgresql_acknowledged(tmp_path: Path) -> None:
+    with new_database() as url:
+        history = live(tmp_path / "postgresql", count(5, 100), url=url)
+    keep("kill over PostgreSQL", **history.figures, recovery_seconds=spread(history.recovery_seconds))
+
+    assert (history.found, history.audited) == ([], [])
+    assert history.figures["recovered_from_a_checkpoint"] > 0
 
 
 def test_a_server_that_acknowledges_before_the_commit_is_found_out(tmp_path: Path) -> None:
