@@ -22,7 +22,7 @@ from leadline.clock import MICROSECONDS_PER_SECOND
 from leadline.engines.engine import State
 from leadline.ledger.totals import OTHERS, TOKEN_KINDS, Place, Totals
 
-_PROVIDER = "leadline"
+PROVIDER = "leadline"
 _MILLISECONDS = 1_000
 # What the conventions call chat is the rest.
 _OPERATIONS = {
@@ -114,7 +114,7 @@ def _generations(totals: Totals, text: Exposition) -> None:
 def _conventional(place: Place) -> dict[str, str]:
     return {
         "gen_ai_operation_name": operation(place.endpoint),
-        "gen_ai_provider_name": _PROVIDER,
+        "gen_ai_provider_name": PROVIDER,
         "gen_ai_request_model": place.model,
         "endpoint": place.endpoint,
     }

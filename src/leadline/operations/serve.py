@@ -35,6 +35,7 @@ from leadline.operations.late_console import prepare_console
 from leadline.operations.logs import start_logging
 from leadline.operations.metrics import Metrics
 from leadline.operations.quickstart import Quickstart
+from leadline.operations.traces import tracing
 from leadline.serving.batch_runner import BatchRunner
 from leadline.serving.pipeline import Pipeline
 from leadline.web import access
@@ -137,6 +138,7 @@ async def serve(data: Path, options: Options, terminal: Terminal) -> None:
         instance.served = served = Served(make, instance.prices, created_at)
         instance.engines, catalog = served.engines, served.catalog
         instance.billing.checkout = StripeCheckout.of(instance.config.stripe)
+        await stack.enter_async_context(tracing(instance.config.traces, instance.ledger.totals))
         sockets = _listen(options)
         for listening in sockets:
             stack.callback(listening.close)
