@@ -156,6 +156,9 @@ async def _database(instance: Instance, text: Exposition) -> None:
     database = instance.database
     text.one("leadline_database_waiting_writes", "gauge", "Writes that wait for the disk.", database.waiting)
     text.one("leadline_database_writable", "gauge", "Whether the last write reached the disk.", int(database.writable))
+    name = "leadline_database_commit_seconds"
+    text.metric(name, "histogram", "How long commits took, from the first statement until the disk had them.")
+    text.histogram(name, database.commits)
     facts = await database.facts()
     text.one("leadline_database_bytes", "gauge", "The size of the database's file.", facts.size_bytes)
     text.one("leadline_database_log_bytes", "gauge", "The size of its write-ahead log.", facts.log_bytes)

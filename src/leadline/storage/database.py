@@ -9,6 +9,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from leadline.errors import LeadlineError, Unavailable
+from leadline.histogram import Histogram
 
 Value = str | int | bytes | None
 Row = tuple[Any, ...]
@@ -26,6 +28,8 @@ _Result = TypeVar("_Result")
 
 # More work than this that waits for the disk means that the disk is too slow for what is asked.
 MOST_WAITING = 20_000
+# The bounds by which commits are counted.
+COMMIT_SECONDS = (0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _log = logging.getLogger("leadline.database")
 
 
@@ -140,6 +144,8 @@ class Database:
         self._closed = False
         # Set by the writer: what the last write that was refused said, if none was kept since.
         self._disk_fails = self._refuses_all = self._broken = False
+        # Of transactions that wrote something, in seconds.
+        self.commits = Histogram(COMMIT_SECONDS)
         self._reads = ThreadPoolExecutor(self._driver.readers, "database-reader")
         self._thread = threading.Thread(target=self._write_all, name="database-writer", daemon=True)
         self._thread.start()
@@ -237,6 +243,7 @@ class Database:
             if self._broken:
                 self._driver.reopen()
                 self._broken = False
+            began = time.perf_counter()
             wrote = self._driver.transact(work_all)
         except Exception as error:  # whatever it is belongs to the units; the writer must outlive it
             return self._refused(error)
@@ -244,6 +251,7 @@ class Database:
         # A transaction that wrote nothing did not ask the disk.
         if wrote:
             self._disk_fails = False
+            self.commits.add(time.perf_counter() - began)
         return None
 
     def _refused(self, error: Exception) -> Exception:

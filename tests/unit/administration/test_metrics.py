@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from leadline.chat.events import Usage
 from leadline.histogram import Histogram
 from leadline.ledger.totals import MOST_ENDS, MOST_PLACES, OTHERS, Place, Totals
 from leadline.ledger.usage import Status, UsageRecord
+from leadline.storage.database import DatabaseUnusable, Write
 from tests.raw import Answer, open_post, post
 from tests.scripted.server import ScriptedServer
 
@@ -174,6 +176,29 @@ def test_a_stream_that_runs_is_an_open_one(watched: ScriptedServer) -> None:
 
     assert _OPEN + " 1" in during.splitlines()
     assert _OPEN + " 0" in read(watched).text.splitlines()
+
+
+def test_a_commit_is_timed_and_a_write_that_is_refused_is_not(watched: ScriptedServer) -> None:
+    database = watched.instance.database
+
+    async def commits() -> list[int]:
+        counts = []
+        for statement in (
+            "UPDATE facts SET value = value",
+            "UPDATE facts SET value = value",
+            "UPDATE nothing SET a = 1",
+        ):
+            with suppress(DatabaseUnusable):
+                await database.commit(Write(statement, rows=None))
+            counts.append(sum(database.commits.counts))
+        await watched.instance.ledger.tick()
+        return counts
+
+    first, second, refused = watched.run(commits())
+    families = {family.name for family in text_string_to_metric_families(read(watched).text)}
+
+    assert second == refused == first + 1
+    assert "leadline_database_commit_seconds" in families
 
 
 def test_a_value_is_counted_at_the_first_bound_that_it_does_not_exceed() -> None:
