@@ -14,6 +14,7 @@ from leadline.engines.embedded.memory import Memory
 from leadline.engines.embedded.model import Settings, Weights
 from leadline.engines.format.template import ChatTemplate, Vocabulary
 from leadline.engines.llamacpp.engine import LlamaCppEngine
+from leadline.engines.llamacpp.model import memory_bytes
 from leadline.errors import Unavailable
 from leadline.weights.gguf import describe
 from leadline.weights.store import Store
@@ -54,7 +55,7 @@ async def engine(
 
 
 def room_for(count: int, weights: Weights) -> Memory:
-    return Memory(count * SETTINGS.memory_bytes(weights))
+    return Memory(count * memory_bytes(SETTINGS, weights))
 
 
 async def answer(engine: LlamaCppEngine) -> str:
@@ -82,7 +83,7 @@ async def test_two_models_take_turns_in_memory_for_one(weights):
     async with engine("a", weights, memory) as a, engine("b", weights, memory) as b:
         said = await answer(a)
         first = child_of(a)
-        assert 100_000_000 < (a.status.memory_bytes or 0) < SETTINGS.memory_bytes(weights)
+        assert 100_000_000 < (a.status.memory_bytes or 0) < memory_bytes(SETTINGS, weights)
         assert await answer(b) == said
         assert (a.status.state, a.status.memory_bytes, b.status.state) == ("unloaded", 0, "loaded")
         assert not Path(f"/proc/{first}").exists()
