@@ -50,6 +50,17 @@ def test_what_did_not_begin_is_nobodys():
     assert run(slots, "a", "x") == (number, False)
 
 
+def test_a_slot_that_was_left_is_taken_last():
+    """The request that left may still be on its way to it."""
+    slots = Slots(8, 10_000)
+    with slots.take("a", "x") as turn:
+        pass
+    taken = [run(slots, "b", f"{number} and more")[0] for number in range(3)]
+    assert turn.slot.number not in taken
+    slots._slots[turn.slot.number].used = -1
+    assert run(slots, "b", "3 and more")[0] in taken
+
+
 def test_one_that_did_not_begin_in_its_own_slot_changes_nothing():
     slots = Slots(2, 10_000)
     number, _ = run(slots, "a", "x y z")

@@ -22,7 +22,8 @@ Sent = str | tuple[int, ...]
 
 @dataclass(slots=True)
 class Slot:
-    """`scope` is whose `prompt` it holds; None: nobody's, or that is not sure. `tokens` are all that it keeps."""
+    """`scope` is whose `prompt` it holds; None: nobody's, or that is not sure. `tokens` are all that it keeps. It is
+    `left` while its last request ended before it began: llama.cpp may still come to it."""
 
     number: int
     scope: str | None = None
@@ -30,6 +31,7 @@ class Slot:
     tokens: int = 0
     used: int = 0
     busy: bool = False
+    left: bool = False
 
 
 @dataclass(slots=True)
@@ -44,6 +46,7 @@ class Turn:
 
     def began(self, prompt_tokens: int) -> None:
         self.slot.scope, self.slot.prompt, self.slot.tokens = self.scope, self.prompt, prompt_tokens
+        self.slot.left = False
 
     def ended(self, usage: Usage) -> None:
         self.slot.tokens = usage.prompt_tokens + usage.output_tokens + usage.reasoning_tokens
@@ -68,7 +71,7 @@ class Slots:
         idle = [slot for slot in self._slots if not slot.busy]
         slot = self._alike(idle, scope, prompt) or self._other(idle, prompt)
         turn = Turn(slot, scope, prompt, reuses=slot.scope == scope)
-        slot.busy = True
+        slot.busy = slot.left = True
         if not turn.reuses:
             slot.scope = None
         try:
@@ -103,9 +106,12 @@ class Slots:
         return best
 
     def _other(self, idle: list[Slot], prompt: Sent) -> Slot:
-        """In the half for its length one that is nobody's, else the one that was not used for longest."""
+        """In the half for its length one that is nobody's, else the one that was not used for longest; one that was
+        left only where there is no other."""
         long = _is_long(prompt, len(prompt))
-        return min(idle, key=lambda slot: (self._takes_long(slot) != long, slot.scope is not None, slot.used))
+        return min(
+            idle, key=lambda slot: (self._takes_long(slot) != long, slot.left, slot.scope is not None, slot.used)
+        )
 
     def _takes_long(self, slot: Slot) -> bool:
         return slot.number >= self.count // 2
