@@ -280,7 +280,9 @@ class ChunkDecoder:
         details = usage.completion_tokens_details
         reasoning = details.reasoning_tokens if details is not None else None
         reasoning = min(output, max(0, self._counted_reasoning if reasoning is None else reasoning))
-        prompt = _believed(usage.prompt_tokens) or _believed(self._progress.total if self._progress is not None else None)
+        prompt = _believed(usage.prompt_tokens) or _believed(
+            self._progress.total if self._progress is not None else None
+        )
         image = (usage.prompt_tokens_details and usage.prompt_tokens_details.image_tokens) or 0
         return Usage(
             prompt_tokens=prompt,
