@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from leadline.administration.metrics import metrics_text
 from leadline.administration.models import engine_maker, members_of
 from leadline.administration.served import Served
 from leadline.engines.pool.engine import PoolEngine
@@ -123,7 +124,7 @@ def test_engines_of_one_server_and_of_several(server: ScriptedServer) -> None:
     assert not by_name["gpus"].by_name
 
 
-def test_the_doctor_and_the_status_name_workers_that_are_away(server: ScriptedServer) -> None:
+def test_the_doctor_the_status_and_the_metrics_name_workers_that_are_away(server: ScriptedServer) -> None:
     async def looked() -> None:
         async with asyncio.timeout(30):
             while "cannot be reached" not in str(server.instance.engines["gpus"].status.workers[0].detail):
@@ -135,6 +136,8 @@ def test_the_doctor_and_the_status_name_workers_that_are_away(server: ScriptedSe
         ("http://127.0.0.1:1/v1", "away"),
         ("http://127.0.0.1:2/v1", "away"),
     ]
+    metrics = server.run(metrics_text(server.instance))
+    assert 'leadline_worker_ready{engine="gpus",worker="http://127.0.0.1:2/v1"} 0' in metrics.splitlines()
     findings: list[dict[str, Any]] = server.command("doctor")["findings"]
     assert any(one["text"].startswith("Worker http://127.0.0.1:1/v1 of gpus:") for one in findings)
 

@@ -10,7 +10,7 @@ import os
 import resource
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import get_args
 
 from leadline import __version__
@@ -19,7 +19,7 @@ from leadline.administration.exposition import Exposition
 from leadline.administration.instance import Instance
 from leadline.administration.system import own_memory_bytes
 from leadline.clock import MICROSECONDS_PER_SECOND
-from leadline.engines.engine import State
+from leadline.engines.engine import State, WorkerStatus
 from leadline.ledger.totals import OTHERS, TOKEN_KINDS, Place, Totals
 
 PROVIDER = "leadline"
@@ -47,6 +47,7 @@ async def metrics_text(instance: Instance) -> str:
     facts = engine_facts(instance)
     _running(instance, facts, text)
     _engines(facts, text)
+    _workers(facts, text)
     await _database(instance, text)
     for name, kind, meaning, number in _process(instance):
         text.one(name, kind, meaning, number)
@@ -150,6 +151,22 @@ def _engines(facts: list[EngineFacts], text: Exposition) -> None:
     for one in facts:
         if one.status.memory_bytes is not None:
             text.value("leadline_engine_memory_bytes", one.status.memory_bytes, engine=one.name)
+
+
+def _workers(facts: list[EngineFacts], text: Exposition) -> None:
+    """Of engines that are made of several servers."""
+    workers = [(one.name, worker) for one in facts for worker in one.status.workers]
+    figures: tuple[tuple[str, str, str, Callable[[WorkerStatus], int]], ...] = (
+        ("ready", "gauge", "Whether the worker takes requests.", lambda one: one.state == "ready"),
+        ("running_requests", "gauge", "Requests that run on the worker now.", lambda one: one.running),
+        ("failures_total", "counter", "Tries at requests that failed there.", lambda one: one.failures),
+        ("prompt_tokens_total", "counter", "By its own count, cached ones included.", lambda one: one.prompt_tokens),
+        ("cached_tokens_total", "counter", "Those of them that it had cached.", lambda one: one.cached_tokens),
+    )
+    for name, kind, meaning, figure in figures:
+        text.metric(f"leadline_worker_{name}", kind, meaning)
+        for engine, worker in workers:
+            text.value(f"leadline_worker_{name}", int(figure(worker)), engine=engine, worker=worker.at)
 
 
 async def _database(instance: Instance, text: Exposition) -> None:

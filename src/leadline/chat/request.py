@@ -134,8 +134,8 @@ class ChatRequest:
     effort_is_wish: bool = False
     # The answer is wanted whole: an engine may give it in one batch. Hung up upon it then costs its prompt alone.
     whole: bool = field(default=False, compare=False)
-    # Whose work an engine may use again for it: requests of other scopes neither use it nor learn of it. Opaque, for
-    # embedded engines alone; no dialect sets it.
+    # Whose work an engine may use again for it: requests of other scopes neither use it nor learn of it. Opaque; no
+    # dialect sets it, and no server is told it as it is.
     cache_scope: str = field(default="", repr=False, compare=False)
 
     @property

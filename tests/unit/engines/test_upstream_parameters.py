@@ -1,5 +1,6 @@
 """What a remote server is told of a request, and how it answers a plain prompt."""
 
+import json
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from leadline.chat.collect import ChatAnswer
 from leadline.chat.events import TokenLogprob
 from leadline.chat.request import ChatRequest, Message, Sampling, Text
 from leadline.engines.upstream.client import most_prompt_tokens
+from leadline.engines.upstream.encode import encode_request
 from leadline.engines.upstream.engine import UpstreamEngine
 from leadline.errors import InvalidRequest
 from tests.fold import collect
@@ -108,3 +110,16 @@ async def test_what_a_server_does_not_take_is_our_callers_400():
 def test_the_bound_of_a_plain_prompt_is_a_token_a_byte_and_its_beginning_and_end():
     assert most_prompt_tokens(replace(PLAIN, prompts=("é" * 10,))) == 2 + 20
     assert most_prompt_tokens(replace(PLAIN, prompts=((5, 7),))) == 2 + 2
+
+
+async def test_vllm_shares_no_cached_prompts_between_organisations_and_does_not_learn_who_they_are():
+    salts = []
+    for kind, scope in (("vllm", "org_alice"), ("vllm", "org_bob"), ("vllm", "org_alice"), ("openai", "org_alice")):
+        request = replace(ASK, cache_scope=scope)
+        body = json.loads(encode_request(request, stream=True, vllm=kind == "vllm"))
+        salts.append(body.get("cache_salt"))
+    alice, bob, again, other = salts
+    assert alice == again
+    assert len({alice, bob, None}) == 3
+    assert other is None
+    assert "org" not in f"{alice}{bob}"

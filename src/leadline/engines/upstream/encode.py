@@ -3,6 +3,7 @@
 The fields are an allow-list: nothing that a client sent reaches an engine unless it is named here.
 """
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -41,6 +42,9 @@ def encode_request(request: ChatRequest, *, stream: bool, vllm: bool = False) ->
     body |= _completion(request) if request.prompts else _chat(request)
     if request.effort is not None:
         body |= _vllm_effort(request.effort) if vllm else {"reasoning_effort": request.effort}
+    if vllm and request.cache_scope:
+        # What differs in it shares no cached prompts. The scope itself is nobody's business there.
+        body["cache_salt"] = hashlib.blake2b(request.cache_scope.encode(), digest_size=16, person=b"vllm").hexdigest()
     if vllm and _is_begun(request):
         body |= {"add_generation_prompt": False, "continue_final_message": True}
     return _json.encode(body)
