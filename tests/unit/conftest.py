@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def emptied() -> Iterator[Emptied]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Whatever has a database runs on both, but for what is about SQLite's own file."""
-    if "database_place" in metafunc.fixturenames:
+    if "database_product" in metafunc.fixturenames:
         of_sqlite = {"database_path", "disk"} & {*metafunc.fixturenames}
         metafunc.parametrize("database_product", ["SQLite"] if of_sqlite else ["SQLite", "PostgreSQL"])
 
@@ -105,12 +106,18 @@ def database_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database_place(database_product: str, tmp_path: Path, request: pytest.FixtureRequest) -> Path | str:
-    """A file that is not there yet, or the URL of an empty database."""
+def new_place(database_product: str, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[], Path | str]:
+    """A file that is not there yet, or the URL of an empty database: one at a time."""
     if database_product == "SQLite":
-        return tmp_path / "leadline.db"
+        numbers = count()
+        return lambda: tmp_path / f"{next(numbers) or 'leadline'}.db"
     emptied: Emptied = request.getfixturevalue("emptied")
-    return emptied.empty()
+    return emptied.empty
+
+
+@pytest.fixture
+def database_place(new_place: Callable[[], Path | str]) -> Path | str:
+    return new_place()
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """How a request's price came about: its lines add up to its charge."""
 
 import asyncio
-import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 
 from leadline.administration.commands.requests import price_lines
@@ -20,10 +19,10 @@ from tests.unit.ledger.histories import STEPS, History
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_the_lines_of_any_request_add_up_to_its_charge(
-    tmp_path_factory: pytest.TempPathFactory, steps: Sequence[tuple[Any, ...]]
+    new_place: Callable[[], Path | str], steps: Sequence[tuple[Any, ...]]
 ) -> None:
     async def test() -> None:
-        history = await History.opened(tmp_path_factory.mktemp("history") / f"{uuid.uuid4().hex}.db")
+        history = await History.opened(new_place())
         await history.play(steps)
         instance: Any = SimpleNamespace(prices=history.prices)
         for record, parts in history.records:

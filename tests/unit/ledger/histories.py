@@ -61,7 +61,7 @@ class History:
     records: list[tuple[UsageRecord, dict[str, int]]] = field(default_factory=list)
 
     @classmethod
-    async def opened(cls, path: Path) -> "History":
+    async def opened(cls, path: Path | str) -> "History":
         clock = SteppedClock()
         database = Database(path)
         ledger = Ledger(database, clock)

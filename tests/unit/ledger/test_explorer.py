@@ -1,9 +1,9 @@
 """Whatever is asked of what was used: chart, table and totals agree with the ledger, to the tick."""
 
 import asyncio
-import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,7 +90,7 @@ def added(explored: Explored) -> Figures:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_chart_and_table_of_any_history_add_up_to_the_ledger(
-    tmp_path_factory: pytest.TempPathFactory,
+    new_place: Callable[[], Path | str],
     monkeypatch: pytest.MonkeyPatch,
     steps: Sequence[tuple[Any, ...]],
     questions: Sequence[Question],
@@ -99,7 +99,7 @@ def test_chart_and_table_of_any_history_add_up_to_the_ledger(
     indexed, most_series = how
 
     async def test() -> None:
-        history = await History.opened(tmp_path_factory.mktemp("history") / f"{uuid.uuid4().hex}.db")
+        history = await History.opened(new_place())
         await history.play(steps)
         explorer = Explorer(history.database)
         for question in questions:
