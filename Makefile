@@ -40,8 +40,8 @@ proof: dev ## The long counts.
 dev: $(VENV)/.dev $(VENV)/older/.installed $(VENV)/xai-1.0/.installed $(VENV)/xai-1.6/.installed $(JS)/node_modules/.installed
 
 lock: $(VENV)/.dev ## Resolve the dependencies anew.
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate pyproject.toml --extra openvino --extra postgres --group build -o requirements.lock
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate pyproject.toml --extra openvino --extra postgres --group dev -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate pyproject.toml --extra billing --extra openvino --extra postgres --extra traces --group build -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate pyproject.toml --extra billing --extra openvino --extra postgres --extra traces --group dev -o requirements-dev.lock
 	for name in requirements xai-1.0 xai-1.6; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate $(OLDER)/$$name.in -o $(OLDER)/$$name.lock; done
 
 protos: $(VENV)/.dev ## Compile the protos of xAI's gRPC API anew.

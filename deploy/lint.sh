@@ -27,8 +27,11 @@ lint kubernetes-validate kubernetes/ kubernetes-validate --strict --quiet kubern
 lint promtool "prometheus/prometheus.yml and alerts.yml" promtool check config prometheus/prometheus.yml
 lint promtool "that alerts come when they should" promtool test rules prometheus/alerts_test.yml
 lint caddy Caddyfile env LEADLINE_DOMAIN=models.company.example caddy validate --adapter caddyfile --config Caddyfile
-lint docker-compose compose.yaml env LEADLINE_DOMAIN=models.company.example VLLM_API_KEY=key \
-    docker-compose --file compose.yaml config --quiet
+for more in "" "--file compose.postgres.yaml"; do
+    # shellcheck disable=SC2086 — two words, or none
+    lint docker-compose "compose.yaml $more" env LEADLINE_DOMAIN=models.company.example VLLM_API_KEY=key \
+        POSTGRES_PASSWORD=word docker-compose --file compose.yaml $more config --quiet
+done
 
 # The command of the unit has to be there for systemd to find the unit good.
 root=$(mktemp -d)
