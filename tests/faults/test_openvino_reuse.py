@@ -2,13 +2,20 @@
 
 import math
 import random
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from leadline.chat.request import ChatRequest, Text
+from leadline.chat.request import Message as Turn
+from leadline.engines.embedded.model import Settings, Weights
+from leadline.engines.openvino.engine import OpenVinoEngine
 from leadline.engines.openvino.model import installed
 from leadline.engines.openvino.prefixes import BLOCK_TOKENS
 from leadline.engines.openvino.wire import Began, Generate, Message, Wrote
+from tests.faults.test_engine import answer, until
 from tests.weights import default_weights
 
 pytestmark = [
@@ -18,8 +25,7 @@ pytestmark = [
 CACHE_TOKENS, PARALLEL = 512, 2
 
 
-@pytest.fixture(scope="module")
-def pipeline() -> Any:
+def make(*, reuses: bool) -> Any:
     """One that computes a block of the prompt in each step, so that its steps tell what it computed."""
     from leadline.engines.openvino import pipeline
 
@@ -33,7 +39,12 @@ def pipeline() -> Any:
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "STEP_TOKENS", BLOCK_TOKENS)
-        return pipeline.Pipeline(settings, reuses=True)
+        return pipeline.Pipeline(settings, reuses=reuses)
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Any:
+    return make(reuses=True)
 
 
 def ask(prompt: list[int], tokens: int = 2) -> Generate:
@@ -88,3 +99,33 @@ def test_a_prompt_that_is_wholly_there_still_computes_its_last_token(pipeline):
         pipeline.step()
     assert isinstance(said[0], Began)
     assert said[0].cached_tokens == 4 * BLOCK_TOKENS - 1
+
+
+def test_a_pipeline_of_several_organisations_uses_nothing_again():
+    pipeline = make(reuses=False)
+    draw = random.Random(10)
+    prompt = [draw.randrange(1000, 40_000) for _ in range(200)]
+    assert [run(pipeline, prompt) for _ in range(2)] == [(0, 0), (0, 0)]
+
+
+@pytest.fixture
+def weights() -> Path:
+    return default_weights()
+
+
+async def test_another_organisations_prompt_is_computed_anew_and_told_so(weights):
+    async def provide(_: Callable[[str], None]) -> Weights:
+        return Weights(weights, "digest", 8192)
+
+    engine = OpenVinoEngine("default", provide, Settings(2048, 4, 2))
+    await engine.start()
+    try:
+        await until(lambda: engine.status.ready)
+        story = "Once there was a fox who lived by the sea. " * 12
+        scoped = (ChatRequest("m", (Turn("user", (Text(story),)),), 2, cache_scope=scope) for scope in "aabab")
+        first, second, *others = [(await answer(engine, request)).usage.cached_tokens for request in scoped]
+    finally:
+        await engine.close()
+    assert first == 0
+    assert second > 100
+    assert others == [0, 0, 0]
