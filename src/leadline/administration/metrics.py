@@ -155,7 +155,11 @@ def _engines(facts: list[EngineFacts], text: Exposition) -> None:
 
 def _workers(facts: list[EngineFacts], text: Exposition) -> None:
     """Of engines that are made of several servers."""
-    workers = [(one.name, worker) for one in facts for worker in one.status.workers]
+    workers: dict[tuple[str, str], WorkerStatus] = {}
+    for one in facts:
+        for worker in one.status.workers:
+            # One that was taken out and added again is there twice while it drains.
+            workers.setdefault((one.name, worker.at), worker)
     figures: tuple[tuple[str, str, str, Callable[[WorkerStatus], int]], ...] = (
         ("ready", "gauge", "Whether the worker takes requests.", lambda one: one.state == "ready"),
         ("running_requests", "gauge", "Requests that run on the worker now.", lambda one: one.running),
@@ -165,8 +169,8 @@ def _workers(facts: list[EngineFacts], text: Exposition) -> None:
     )
     for name, kind, meaning, figure in figures:
         text.metric(f"leadline_worker_{name}", kind, meaning)
-        for engine, worker in workers:
-            text.value(f"leadline_worker_{name}", int(figure(worker)), engine=engine, worker=worker.at)
+        for (engine, at), worker in workers.items():
+            text.value(f"leadline_worker_{name}", int(figure(worker)), engine=engine, worker=at)
 
 
 async def _database(instance: Instance, text: Exposition) -> None:

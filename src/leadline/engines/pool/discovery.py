@@ -2,7 +2,6 @@
 
 import asyncio
 import ipaddress
-import logging
 import socket
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ RESOLVE_EVERY_SECONDS = 5.0
 _RESOLVE_SECONDS = 5.0
 # A name with more addresses than this has the first ones, in their order.
 MOST_WORKERS = 256
-_log = logging.getLogger("leadline.engines")
-
 # The addresses of a host; OSError where it has none or nobody knows.
 Resolve = Callable[[str, int], Awaitable[Collection[str]]]
 
@@ -46,7 +43,6 @@ async def places(url: str, ask: Resolve) -> tuple[Place, ...] | None:
         async with asyncio.timeout(_RESOLVE_SECONDS):
             found = await ask(address.host, address.port)
     except (OSError, UnicodeError, TimeoutError):
-        _log.warning("a name of workers is not resolved", extra={"host": address.host})
         return None
     ips = sorted(found, key=_order)[:MOST_WORKERS]
     return tuple(Place(_with_host(url, ip), url.rstrip("/"), ip) for ip in ips) or None

@@ -209,11 +209,15 @@ class PoolEngine:
         return Unavailable(f"The engine {self.name} is not ready: {why}. Try again in a moment.")
 
     async def _discover(self, url: str) -> None:
+        known = True
         while True:
             found = await places(url, self.resolve)
             # Who cannot be asked says nothing of the workers: they stay, and each is asked whether it is there.
             if found is not None:
                 await self._have(found)
+            elif known:
+                _log.warning("a name of workers is not resolved", extra={"engine": self.name, "url": url})
+            known = found is not None
             await asyncio.sleep(RESOLVE_EVERY_SECONDS)
 
     async def _stop_discovering(self) -> None:
