@@ -84,6 +84,16 @@ def test_what_somebody_still_uses_is_not_written_over():
     assert once(prefixes, prompt(2)) == 2 * BLOCK_TOKENS
 
 
+def test_requests_that_are_alike_are_not_taken_for_each_other():
+    prefixes = Prefixes(40)
+    one, other = (prefixes.begin(prompt(0)) for _ in range(2))
+    prefixes.end(other, prompt(0))
+    one.tokens += 5
+    prefixes.end(one, prompt(0))
+    assert once(prefixes, prompt(2)) == 0
+    assert once(prefixes, prompt(2)) == 2 * BLOCK_TOKENS
+
+
 class Letters:
     """A tokenizer with a token for each character."""
 

@@ -21,9 +21,9 @@ class _Block:
     sure_until: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Holder:
-    """One request's blocks."""
+    """One request's blocks. Two requests are never the same, however alike."""
 
     digests: list[bytes]
     tokens: int
