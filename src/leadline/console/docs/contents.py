@@ -73,6 +73,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             _guide("proxy", "TLS and proxies"),
             _guide("watching", "Looking after a server"),
             _guide("backup", "Backups"),
+            _guide("postgresql", "PostgreSQL"),
             _guide("deploy", "Deployment"),
             _guide("runbook", "Runbook"),
         ),
