@@ -8,7 +8,9 @@ import pytest
 
 from leadline.engines.engine import WorkerStatus
 from tests.console.admin_scene import CONFIGURATION, Scene, scene
+from tests.console.browser import Eyes
 from tests.console.organisation import audit_rows
+from tests.console.test_admin_browser import sign_in
 from tests.console.visitor import text_of
 
 ONE, TWO, THREE = (f"http://gpu-{number}.example:8000/v1" for number in (1, 2, 3))
@@ -65,3 +67,11 @@ def test_whoever_does_not_look_after_the_server_adds_none(served: Scene) -> None
     answer = served.people.stranger().post(f"{PATH}/gpu-1/workers", url=THREE)
     assert answer.status_code in (403, 404)
     assert urls(served) == before
+
+
+async def test_the_page_with_workers_is_for_all_eyes_and_keyboards(browser: Eyes, served: Scene) -> None:
+    async with browser.page(served.server.base_url) as page:
+        await sign_in(page)
+        await page.goto(PATH)
+        await browser.look(page, "admin-workers")
+        await browser.tab_through(page)
