@@ -37,6 +37,7 @@ def add_worker(engine: str, url: str, *, as_json: bool) -> None:
     \b
     Examples:
       leadline workers add gpus http://10.0.0.7:8000/v1
+      leadline workers add gpus http://10.0.0.8:8000/v1 --json
     """
     result = run("workers add", {"engine": engine, "url": url})
     show(result, as_json=as_json, text=lambda: f"{engine} has {len(result['urls'])} workers.")
@@ -53,6 +54,7 @@ def remove_worker(engine: str, url: str, *, as_json: bool) -> None:
     \b
     Examples:
       leadline workers remove gpus http://10.0.0.7:8000/v1
+      leadline workers remove gpus http://10.0.0.8:8000/v1 --json
     """
     result = run("workers remove", {"engine": engine, "url": url})
     left = len(result["urls"])
