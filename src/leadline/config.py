@@ -127,8 +127,8 @@ class MetricsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TracesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where spans of requests go, by OTLP over HTTP, such as `http://collector:4318/v1/traces`, and of which part of all
-    requests. Without an endpoint there are none."""
+    """Where spans of requests go, by OTLP over HTTP, such as `http://collector:4318/v1/traces`, and of which part of
+    all requests. Without an endpoint there are none."""
 
     endpoint: Annotated[str, msgspec.Meta(pattern="^https?://")] | None = None
     sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
