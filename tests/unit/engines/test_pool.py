@@ -98,11 +98,14 @@ async def test_what_fails_before_it_began_succeeds_elsewhere(wrong, whole):
         assert first.bodies
 
 
-async def test_that_it_began_is_told_once_whoever_begins():
+@pytest.mark.parametrize("whole", [False, True])
+async def test_that_it_began_is_told_once_whoever_begins(whole):
     async with pool_of(says("hello"), says("hello")) as (pool, workers):
         favourite(pool, workers).reply = Reply(pieces=(sse({"choices": []}, done=False),), ends="broken")
-        async with aclosing(pool.generate(ASK)) as batches:
-            events = [event for batch in [batch async for batch in batches] for event in batch]
+        async with aclosing(pool.generate(replace(ASK, whole=whole))) as batches:
+            told = [batch async for batch in batches]
+        assert all(told), "no batch is empty"
+        events = [event for batch in told for event in batch]
         assert [isinstance(event, Started) for event in events] == [True, False, False, False]
 
 
