@@ -15,9 +15,6 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import conninfo, errors
 from psycopg.abc import PQGen
-from psycopg.adapt import AdaptersMap, Dumper, Loader
-from psycopg.types.numeric import Int8Dumper
-from psycopg.types.string import StrDumper
 
 from leadline.clock import MICROSECONDS_PER_SECOND, now_microseconds
 from leadline.errors import PermissionDenied
@@ -32,6 +29,7 @@ from leadline.storage.database import (
     Value,
     Write,
 )
+from leadline.storage.postgres_values import CONTEXT
 from leadline.storage.schema import known_migrations, missing_migrations
 
 _T = TypeVar("_T")
@@ -52,36 +50,6 @@ _log = logging.getLogger("leadline.database")
 
 class DatabaseInUse(DatabaseUnusable):
     """Another Leadline writes to the database."""
-
-
-class _Text(StrDumper):
-    """PostgreSQL takes no NUL in a text: the sign for what cannot be shown stands for it."""
-
-    def dump(self, obj: str) -> Any:
-        return super().dump(obj.replace("\x00", "\ufffd") if "\x00" in obj else obj)
-
-
-class _Truth(Dumper):
-    """As 0 and 1, which is what the columns hold."""
-
-    oid = Int8Dumper.oid
-
-    def dump(self, obj: bool) -> bytes:  # noqa: FBT001 psycopg's own signature
-        return b"1" if obj else b"0"
-
-
-class _WholeNumber(Loader):
-    """A sum of BIGINT is NUMERIC; ours are whole."""
-
-    def load(self, data: Any) -> int:
-        return int(bytes(data))
-
-
-_adapters = AdaptersMap(psycopg.adapters)
-_adapters.register_dumper(str, _Text)
-_adapters.register_dumper(int, Int8Dumper)
-_adapters.register_dumper(bool, _Truth)
-_adapters.register_loader("numeric", _WholeNumber)
 
 
 class _Connection(psycopg.Connection[Row]):
@@ -219,7 +187,7 @@ class Postgres:
     def _connect(self, seconds: float) -> _Connection:
         try:
             connection = _Connection.connect(
-                **self._parameters, autocommit=True, context=_context, cursor_factory=psycopg.RawCursor
+                **self._parameters, autocommit=True, context=CONTEXT, cursor_factory=psycopg.RawCursor
             )
         except psycopg.Error as error:
             _log.warning("PostgreSQL cannot be reached", extra={"why": str(error)})
@@ -265,15 +233,6 @@ class PostgresTransaction:
             else:
                 cursor.executemany(sql, rows)
             self.wrote = self.wrote or cursor.rowcount > 0
-
-
-class _Context:
-    """What psycopg asks for how to put values."""
-
-    adapters, connection = _adapters, None
-
-
-_context = _Context()
 
 
 def _parameters(url: str) -> dict[str, Any]:

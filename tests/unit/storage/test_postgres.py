@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -225,6 +226,18 @@ async def test_rows_that_another_program_locks_are_refused_until_they_are_free(u
     assert (while_locked, database.writable) == (False, True)
     assert await names(database) == ["bob"]
     await database.close()
+
+
+async def test_work_that_passes_over_an_error_is_not_told_to_be_kept(database: Database) -> None:
+    def work(transaction: Transaction, _: Sequence[None]) -> None:
+        transaction.write(organisation("alice"))
+        with suppress(psycopg.Error):
+            transaction.write(organisation("alice"))
+
+    with pytest.raises(DatabaseUnusable):
+        await database.together(work, None)
+
+    assert await names(database) == []
 
 
 async def test_a_text_keeps_a_sign_where_it_had_a_nul(database: Database) -> None:
