@@ -66,6 +66,8 @@ def test_commands_work_on_it_as_on_a_file(elsewhere: CommandLine) -> None:
     assert (upgraded["from"], upgraded["to"], upgraded["copy"]) == (newest_schema(), newest_schema(), None)
     assert (verified["ok"], verified["checked"]) == (True, 2)
     assert "Database: PostgreSQL 1" in doctor.out
+    assert "pg_dump" in doctor.out
+    assert "leadline db backup" not in doctor.out
     assert elsewhere("usage").code == 0
     assert not list(elsewhere.data.glob("*.db"))
 

@@ -146,6 +146,8 @@ async def _ledger(instance: Instance) -> Finding:
 
 async def _backup(instance: Instance) -> Finding:
     """Those that the server keeps: of others nothing is known here."""
+    if not instance.config.database.in_folder:
+        return Finding("ok", "Backups: those of PostgreSQL, such as pg_dump makes, are not known here.")
     kept, now = await list_backups(instance.data), instance.keys.clock()
     how = "Back up now under System in the console, or with: leadline db backup FILE"
     if not kept:
