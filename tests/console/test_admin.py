@@ -18,6 +18,7 @@ from leadline.money import usd
 from tests.console.admin_scene import Scene, never, scene
 from tests.console.organisation import audit_rows, user_id
 from tests.console.visitor import PASSWORD, Visitor, text_of
+from tests.postgres import new_database
 from tests.scripted.server import EMAIL
 
 CAROL = "carol@harbour.example"
@@ -314,6 +315,22 @@ def test_a_backup_is_made_taken_away_and_deleted_and_has_no_secret(served: Scene
     assert taken.headers["content-disposition"].startswith("attachment")
     assert served.admin.get(found[0]).status_code == 404
     assert len(audit_rows(served.server, "backups")) == 3
+
+
+def test_of_books_in_postgresql_the_page_names_the_tool_that_backs_them_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with new_database() as url:
+        monkeypatch.setenv("LEADLINE_DATABASE__URL", url)
+        with scene(tmp_path) as found:
+            page = says(found.admin, "/admin/system")
+            found.admin.post("/admin/system/backups")
+            refused = says(found.admin, "/admin/system")
+
+    assert "whose own tools back them up" in page
+    assert "PostgreSQL 1" in page
+    assert "Back up now" not in page
+    assert "pg_dump" in refused
 
 
 @pytest.mark.parametrize(
