@@ -27,8 +27,8 @@ check: $(VENV)/.dev ## The inner loop: format, lint, types, layers, fast tests.
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not model and not slow" --hypothesis-profile=check
 
-bench: dev ## Benchmarks against the bare engine, of the money path, and of gRPC beside REST.
-	missed=0; for part in benchmarks benchmarks.money benchmarks.rpc; do $(BIN)/python -m $$part || missed=1; done; exit $$missed
+bench: dev ## Benchmarks against the bare engine, of the gateway, of the money path, and of gRPC beside REST.
+	missed=0; for part in benchmarks benchmarks.gateway benchmarks.money benchmarks.rpc; do $(BIN)/python -m $$part || missed=1; done; exit $$missed
 
 proof: dev ## The long counts.
 	$(BIN)/python -m pytest -n 2 -m "not model" --hypothesis-profile=proof tests/property tests/unit tests/conformance/test_same_in_all.py tests/conformance/xai/test_same_over_both.py tests/conformance/xai/test_keepalive.py
