@@ -12,6 +12,7 @@ import pytest
 
 from leadline.console.static import ASSETS
 from leadline.operations.logs import JsonLines
+from leadline.web import access
 from tests.console.organisation import OWNERS_PASSWORD, People, invitation, mails
 from tests.console.visitor import PASSWORD, Visitor
 from tests.scripted.server import EMAIL, ScriptedServer
@@ -107,6 +108,7 @@ def spellings(secret: str) -> set[bytes]:
 
 def test_no_secret_is_in_the_log_or_the_database(server: ScriptedServer, people: People, lines: list[str]) -> None:
     met = walk(server, people)
+    access.flush()
     log = "\n".join(lines).encode()
     kept = b"".join(path.read_bytes() for path in server.data.glob("leadline.db*"))
     told = {secret for secret in met for spelling in spellings(secret) if spelling in log}

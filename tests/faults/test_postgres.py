@@ -33,6 +33,10 @@ def test_no_restart_of_postgresql_loses_or_doubles_a_charge(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LEADLINE_DATABASE__URL", url)
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "data" / "leadline.toml").write_text(
+        "[limits.default]\nrequests_per_minute = 0\ntokens_per_minute = 0\n"
+    )
     server = ScriptedServer(tmp_path / "data", usd="100")
     answers = asyncio.run(_ask_while_it_restarts(server, url))
     told = [json.loads(answer.body) for answer in answers if answer.status == 200]

@@ -1,6 +1,12 @@
 """Which slot of llama.cpp's a request gets, and whether it may use what is there."""
 
+from pathlib import Path
+
+import pytest
+
 from leadline.chat.events import Usage
+from leadline.engines.embedded.model import Settings, Weights
+from leadline.engines.llamacpp.engine import LlamaCppEngine
 from leadline.engines.llamacpp.slots import Sent, Slots
 
 LONG = "a long prompt " * 1000
@@ -126,3 +132,20 @@ def test_what_runs_is_not_erased():
         turn.began(500)
         run(slots, "a", "y", 500)
         assert slots.outgrown() == []
+
+
+@pytest.mark.parametrize(
+    ("parallel", "batch_tokens", "embeds", "slots", "piece"),
+    [(16, 0, False, 32, 128), (100, 0, False, 200, 200), (16, 8, False, 32, 32), (16, 0, True, 16, 64)],
+)
+def test_a_token_of_each_slot_fits_into_a_piece(
+    parallel: int, batch_tokens: int, embeds: bool, slots: int, piece: int
+) -> None:
+    """llama.cpp ends at its start where it does not."""
+
+    async def provide(_: object) -> Weights:
+        raise NotImplementedError
+
+    engine = LlamaCppEngine("a", provide, Settings(64, parallel, 1, batch_tokens=batch_tokens))
+    _, told = engine._program(Weights(Path("a.gguf"), "digest", 64, embeds=embeds))
+    assert (told["slots"], told["batch_tokens"]) == (slots, piece)

@@ -66,7 +66,8 @@ class LlamaCppEngine(EmbeddedEngine):
         if weights.embeds:
             return self.settings.context_tokens  # what is embedded must fit into one batch
         usual = BATCH_TOKENS if weights.projector is None else VISION_BATCH_TOKENS
-        return self.settings.batch_tokens or usual
+        # llama.cpp ends where a token of each slot does not fit into a piece.
+        return max(self.settings.batch_tokens or usual, self._slot_count(weights))
 
     def most_prompt_tokens(self, request: ChatRequest) -> int:
         """With images no less than the context, which no prompt is longer than: projectors differ too much."""
@@ -194,7 +195,7 @@ class LlamaCppEngine(EmbeddedEngine):
             "weights": str(weights.path),
             "cache_tokens": self.settings.cache_tokens,
             "parallel_requests": self.settings.parallel_requests,
-            "slots": self._slot_count,
+            "slots": self._slot_count(weights),
             "threads": self.settings.threads,
             "shares_cores": self.settings.shares_cores,
             "batch_tokens": self._batch_tokens(weights),
@@ -211,7 +212,8 @@ class LlamaCppEngine(EmbeddedEngine):
     async def _connect(self, child: Child) -> str:
         address = Address("engine", 80, socket=child.socket)
         self._client = ChatClient(HttpClient(self.name, address, {"Authorization": f"Bearer {child.key}"}))
-        self._slots = Slots(self._slot_count, self.settings.context_tokens // _IDLE_SHARE)
+        assert self._weights is not None, "a child is ready only with weights"
+        self._slots = Slots(self._slot_count(self._weights), self.settings.context_tokens // _IDLE_SHARE)
         return f"llama.cpp, {self.settings.parallel_requests} requests at once"
 
     def _disconnect(self) -> None:
@@ -219,9 +221,9 @@ class LlamaCppEngine(EmbeddedEngine):
         for task in self._erasing:
             task.cancel()
 
-    @property
-    def _slot_count(self) -> int:
-        return SLOTS_PER_REQUEST * self.settings.parallel_requests
+    def _slot_count(self, weights: Weights) -> int:
+        """Nothing of what is embedded is used again."""
+        return (1 if weights.embeds else SLOTS_PER_REQUEST) * self.settings.parallel_requests
 
     def _ready_client(self) -> ChatClient:
         if self._client is None:
