@@ -12,6 +12,17 @@ from tests.live import LiveServer
 from tests.weights import default_weights
 
 JAVASCRIPT = Path(__file__).parent / "javascript"
+LLAMACPP = """
+[[engines]]
+name = "default"
+kind = "llamacpp"
+
+[[models]]
+name = "smollm2-135m-instruct"
+engine = "default"
+default_max_output_tokens = 512
+prices = { input = 0.10, cached_input = 0.025, output = 0.40 }
+"""
 SDKS = ("openai", "@anthropic-ai/sdk", "openai-before", "anthropic-before", "zod")
 
 
@@ -20,6 +31,15 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """One server with the real model for all. Mark its users `model`."""
     default_weights()
     server = LiveServer(tmp_path_factory.mktemp("live") / "data")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def on_llamacpp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """The same on llama.cpp, for what only it can: biases, and log probabilities of several tokens."""
+    default_weights()
+    server = LiveServer(tmp_path_factory.mktemp("llamacpp") / "data", configuration=LLAMACPP)
     yield server
     server.stop()
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,23 +65,26 @@ Running = Callable[..., AbstractAsyncContextManager[EmbeddedEngine]]
 
 @pytest.fixture
 def running(make: type[EmbeddedEngine]) -> Running:
-    @asynccontextmanager
-    async def run(weights: Path, context_tokens: int = 2048, parallel: int = 4) -> AsyncIterator[EmbeddedEngine]:
-        async def provide(_: Callable[[str], None]) -> Weights:
-            description = describe(weights)
-            words = Vocabulary(description.bos, description.eos, description.adds_bos, description.special_tokens)
-            template = ChatTemplate(description.chat_template, words)
-            return Weights(weights, Store(FOLDER).digest(weights), 8192, template)
+    return partial(running_engine, make)
 
-        engine = make("default", provide, Settings(context_tokens, parallel, 2))
-        await engine.start()
-        try:
-            await until(lambda: engine.status.ready)
-            yield engine
-        finally:
-            await engine.close()
 
-    return run
+@asynccontextmanager
+async def running_engine(
+    make: type[EmbeddedEngine], weights: Path, context_tokens: int = 2048, parallel: int = 4
+) -> AsyncIterator[EmbeddedEngine]:
+    async def provide(_: Callable[[str], None]) -> Weights:
+        description = describe(weights)
+        words = Vocabulary(description.bos, description.eos, description.adds_bos, description.special_tokens)
+        template = ChatTemplate(description.chat_template, words)
+        return Weights(weights, Store(FOLDER).digest(weights), 8192, template)
+
+    engine = make("default", provide, Settings(context_tokens, parallel, 2))
+    await engine.start()
+    try:
+        await until(lambda: engine.status.ready)
+        yield engine
+    finally:
+        await engine.close()
 
 
 async def until(holds: Callable[[], bool]) -> None:

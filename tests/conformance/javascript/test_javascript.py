@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.node, pytest.mark.slow]
 
 @pytest.mark.model
 @pytest.mark.parametrize("file", ["openai.test.mjs", "responses.test.mjs", "anthropic.test.mjs"])
-def test_the_sdk_finds_what_it_expects(live, node, file):
-    _run(node, file, live.base_url, live.api_key)
+def test_the_sdk_finds_what_it_expects(on_llamacpp, node, file):
+    _run(node, file, on_llamacpp.base_url, on_llamacpp.api_key)
 
 
 @pytest.mark.parametrize("file", SCRIPTED)

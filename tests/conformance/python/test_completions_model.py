@@ -15,8 +15,8 @@ FRANCE = "The capital of France is"
 
 
 @pytest.fixture
-def client(live: LiveServer) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{live.base_url}/v1", api_key=live.api_key, max_retries=0) as client:
+def client(on_llamacpp: LiveServer) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{on_llamacpp.base_url}/v1", api_key=on_llamacpp.api_key, max_retries=0) as client:
         yield client
 
 
@@ -65,13 +65,13 @@ def test_a_bias_bans_and_forces(client):
 @pytest.mark.parametrize(
     ("more", "param"), [({"prompt": [[1, 10**6]]}, "prompt"), ({"logit_bias": {"1000000": 1}}, "logit_bias")]
 )
-def test_a_token_that_there_is_not_is_refused_by_name(live, client, more, param):
-    before = len(live.ledger())
+def test_a_token_that_there_is_not_is_refused_by_name(on_llamacpp, client, more, param):
+    before = len(on_llamacpp.ledger())
     with pytest.raises(openai.BadRequestError) as refused:
         complete(client, **{"prompt": FRANCE} | more)
     assert refused.value.param == param
     assert "1000000" in refused.value.message
-    assert len(live.ledger()) == before
+    assert len(on_llamacpp.ledger()) == before
 
 
 def test_logprobs_belong_to_the_texts_tokens(client):
@@ -109,11 +109,11 @@ def test_a_function_is_called_in_the_words_before_tools(client):
     assert isinstance(json.loads(choice.message.function_call.arguments), dict)
 
 
-def test_the_old_text_completions_of_anthropic_answer_in_the_models_own_template(live):
+def test_the_old_text_completions_of_anthropic_answer_in_the_models_own_template(on_llamacpp):
     prompt = "\n\nHuman: What is the capital of France? Answer in one sentence.\n\nAssistant:"
     body = {"model": MODEL, "prompt": prompt, "max_tokens_to_sample": 24, "temperature": 0}
-    port = int(live.base_url.rpartition(":")[2])
-    assert "Paris" in post(port, "/v1/complete", live.api_key, json.dumps(body).encode()).json["completion"]
+    port = int(on_llamacpp.base_url.rpartition(":")[2])
+    assert "Paris" in post(port, "/v1/complete", on_llamacpp.api_key, json.dumps(body).encode()).json["completion"]
 
 
 def test_a_model_that_cannot_think_says_so(client):

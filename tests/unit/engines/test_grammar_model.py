@@ -9,7 +9,8 @@ import pytest
 
 from leadline.chat.request import JsonFormat, Sampling
 from leadline.engines.format.grammar import schema_grammar
-from tests.faults.test_engine import answer, ask, running
+from leadline.engines.llamacpp.engine import LlamaCppEngine
+from tests.faults.test_engine import answer, ask, running_engine
 from tests.unit.engines.test_grammar_recogniser import Grammar
 from tests.weights import default_weights
 
@@ -53,7 +54,7 @@ def weights() -> Path:
 
 
 async def test_a_model_keeps_to_every_grammar(weights: Path) -> None:
-    async with running(weights, context_tokens=4096) as engine:
+    async with running_engine(LlamaCppEngine, weights, context_tokens=4096) as engine:
         for schema in SCHEMAS:
             # Warm enough to try what it must not.
             asked = replace(

@@ -17,7 +17,8 @@ from leadline.chat.request import (
 from leadline.engines.embedded.grammars import grammar_of
 from leadline.engines.format.grammar import after_thoughts, call_grammar, json_grammar
 from leadline.engines.format.template import ChatTemplate
-from tests.faults.test_engine import answer, running
+from leadline.engines.llamacpp.engine import LlamaCppEngine
+from tests.faults.test_engine import answer, running_engine
 from tests.unit.engines.format.corpus import FOLDER, template
 from tests.unit.engines.test_grammar_recogniser import Grammar, LlamaCpp
 from tests.weights import default_weights
@@ -73,7 +74,7 @@ def test_only_thoughts_that_were_asked_for_come_before_a_form(effort, in_thought
 
 @pytest.mark.model
 async def test_a_real_model_thinks_and_then_answers_in_json(weights: Path) -> None:
-    async with running(weights) as engine:
+    async with running_engine(LlamaCppEngine, weights) as engine:
         assert engine._weights is not None
         vocabulary = engine._weights.template._vocabulary
         thinking = ChatTemplate((FOLDER / "qwen3.jinja").read_text("utf-8"), vocabulary)
