@@ -7,7 +7,7 @@ JS := tests/conformance/javascript
 OLDER := tests/conformance/older
 PROTOS := src/leadline/dialects/xai/protos
 
-.PHONY: run install test check bench proof dev lock protos
+.PHONY: run install test check lint bench proof dev lock protos
 
 run: install ## Set up, fetch the default model, ask it a first question, serve.
 	$(BIN)/leadline serve --quickstart
@@ -20,12 +20,14 @@ test: dev ## All tests, with the real model and the real SDKs.
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not model and not alone"
 	$(BIN)/python -m pytest -m "model or alone"
 
-check: $(VENV)/.dev ## The inner loop: format, lint, types, layers, fast tests.
+check: lint ## The inner loop: format, lint, types, layers, fast tests.
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not model and not slow" --hypothesis-profile=check
+
+lint: $(VENV)/.dev ## Format, lint, types and layers alone.
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not model and not slow" --hypothesis-profile=check
 
 bench: dev ## Benchmarks against the bare engine, of the gateway, of the money path, and of gRPC beside REST.
 	missed=0; for part in benchmarks benchmarks.gateway benchmarks.money benchmarks.rpc; do $(BIN)/python -m $$part || missed=1; done; exit $$missed
