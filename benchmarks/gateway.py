@@ -38,13 +38,17 @@ _WARM_UP_SECONDS = 1.0
 _COMMITS = 300
 _MODEL = "mock"
 # Large enough to refuse nothing; what it costs to look is measured.
-_SETTINGS = """\
+LIMITS = """\
 [limits.default]
 requests_per_second = 1000000
 requests_per_minute = 60000000
 tokens_per_minute = 100000000000
 concurrent_requests = 100000
 
+"""
+_SETTINGS = (
+    LIMITS
+    + """\
 [[engines]]
 name = "burst"
 kind = "openai"
@@ -67,6 +71,7 @@ engine = "paced"
 prices.input = 0.10
 prices.output = 0.40
 """
+)
 _SYSTEM = "You are a helpful assistant. Answer briefly and to the point, in plain words. " * 6
 _ASKED = "Describe the quick brown fox, what it jumps over, and why that was worth a sentence that everybody knows."
 

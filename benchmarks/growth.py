@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.gateway import HOST, Bench, Yardstick, chat, compiled, on, two_cores, upstream
+from benchmarks.gateway import HOST, LIMITS, Bench, Yardstick, chat, compiled, on, two_cores, upstream
 from benchmarks.history import ORGANISATION, prepare
 from benchmarks.money import Figure
 from benchmarks.report import Goal, Machine
@@ -42,13 +42,9 @@ _OPEN_SECONDS = 300.0
 _IDLE_SECONDS = 15.0
 # Of connections that the silent upstream has not taken yet.
 _BACKLOG = 4_096
-_SETTINGS = """\
-[limits.default]
-requests_per_second = 1000000
-requests_per_minute = 60000000
-tokens_per_minute = 100000000000
-concurrent_requests = 100000
-
+_SETTINGS = (
+    LIMITS
+    + """\
 [[engines]]
 name = "ready"
 kind = "openai"
@@ -71,6 +67,7 @@ engine = "silent"
 prices.input = 0.10
 prices.output = 0.40
 """
+)
 _MODELS = b'{"object":"list","data":[{"id":"silent","object":"model"}]}'
 
 

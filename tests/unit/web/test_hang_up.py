@@ -69,7 +69,7 @@ async def test_an_exchange_is_told_of_a_hang_up_between_two_contexts() -> None:
     client.messages.put_nowait(GONE)
     await _turns(lambda: client.closed == 1)
     with pytest.raises(ClientGone):
-        async with exchange.while_connected():
+        async with asyncio.timeout(30), exchange.while_connected():
             await asyncio.Event().wait()
     assert exchange.gone
 
